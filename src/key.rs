@@ -1,0 +1,208 @@
+//! The text of a key: its grammar, its checksum, its redaction. Knows no HTTP and no hashing.
+//!
+//! A key made by this crate reads
+//!
+//! ```text
+//! acme_live_Zk3…(43 base62 digits)…0aXf81Q
+//! └┬─┘ └┬─┘ └──────────┬──────────┘└─┬──┘
+//! prefix │      256 random bits    CRC-32 of all before it, in 6 base62 digits
+//!   environment (optional)
+//! ```
+//!
+//! and is found by a secret scanner with (for the prefix `acme`)
+//!
+//! ```text
+//! \bacme_(?:[a-z0-9]{1,16}_)?[0-9A-Za-z]{49}\b
+//! ```
+//!
+//! The checksum is no secret and no protection: it lets a scanner drop false positives and lets the
+//! layer refuse a mistyped key without asking the store.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::record::{Environment, InvalidText, KeyPrefix};
+
+/// The longest key text that is looked at, in bytes. Longer ones are refused before any hashing, so
+/// that a large header cannot be used to burn CPU.
+pub const MAX_KEY_LENGTH: usize = 256;
+
+/// Random base62 digits in a key: 62^43 > 2^256.
+pub(crate) const RANDOM_DIGITS: usize = 43;
+
+/// Base62 digits of the checksum: 62^6 > 2^32.
+const CHECKSUM_DIGITS: usize = 6;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A whole secret key. It cannot be printed, compared, hashed, cloned or serialised, and its memory
+/// is wiped when it is dropped; [`reveal`](Self::reveal) gives the text away, once.
+///
+/// ```compile_fail,E0382
+/// # fn once(key: tower_api_key::ApiKey) {
+/// let shown = key.reveal();
+/// let again = key.reveal(); // moved: a key is shown once
+/// # }
+/// ```
+pub struct ApiKey(Zeroizing<String>);
+
+impl ApiKey {
+    /// Puts a key together from its random part, which has [`RANDOM_DIGITS`] base62 digits.
+    pub(crate) fn assemble(
+        prefix: &KeyPrefix,
+        environment: Option<&Environment>,
+        random: &str,
+    ) -> Self {
+        // The whole length at once: a string that grows leaves copies of the secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_LENGTH));
+        text.push_str(prefix.as_str());
+        text.push('_');
+        if let Some(environment) = environment {
+            text.push_str(environment.as_str());
+            text.push('_');
+        }
+        text.push_str(random);
+        let checksum = checksum(text.as_bytes());
+        text.extend(checksum.iter().map(|&digit| char::from(digit)));
+        Self(text)
+    }
+
+    /// Gives the text away, for the one moment at which it is shown to its owner.
+    #[must_use = "the key can be revealed only once: show it to its owner"]
+    pub fn reveal(self) -> RevealedKey {
+        RevealedKey(self.0)
+    }
+
+    /// Enough to recognise the key in a list, and no more: what comes before the random part, and
+    /// the last four characters, which belong to the checksum.
+    pub(crate) fn hint(&self) -> String {
+        let head = self.0.rfind('_').map_or(0, |at| at + 1);
+        let tail = self.0.len().saturating_sub(4).max(head);
+        format!("{}…{}", &self.0[..head], &self.0[tail..])
+    }
+
+    /// The text, for hashing.
+    pub(crate) fn text(&self) -> KeyText<'_> {
+        KeyText(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// The text of a key that has just been made, to be shown to its owner and forgotten. Wiped when
+/// dropped. It has no `Display` and its `Debug` is empty of content: [`as_str`](Self::as_str) is
+/// the one way to the text.
+pub struct RevealedKey(Zeroizing<String>);
+
+impl RevealedKey {
+    /// The text of the key. Show it; do not log it or store it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RevealedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RevealedKey(…)")
+    }
+}
+
+/// A key as a client sent it: 1 to [`MAX_KEY_LENGTH`] visible ASCII characters, borrowed, never
+/// copied. What may be hashed, and nothing else may.
+#[derive(Clone, Copy)]
+pub struct KeyText<'a>(&'a [u8]);
+
+impl<'a> KeyText<'a> {
+    /// Takes the bytes as they are: nothing is trimmed, folded or decoded.
+    ///
+    /// # Errors
+    ///
+    /// When they are empty, longer than [`MAX_KEY_LENGTH`], or hold anything but `0x21..=0x7e`.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, InvalidText> {
+        if bytes.is_empty() {
+            return Err(InvalidText::empty("API key"));
+        }
+        if bytes.len() > MAX_KEY_LENGTH {
+            return Err(InvalidText::too_long("API key", MAX_KEY_LENGTH));
+        }
+        if !bytes.iter().all(u8::is_ascii_graphic) {
+            return Err(InvalidText::characters("API key", "visible ASCII only"));
+        }
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether this is a key of this crate's grammar with the right checksum.
+    fn is_native(self) -> bool {
+        let Some(split) = self.0.len().checked_sub(CHECKSUM_DIGITS) else {
+            return false;
+        };
+        let (body, presented) = self.0.split_at(split);
+        checksum(body) == *presented && is_native_body(body)
+    }
+}
+
+impl fmt::Debug for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText(…)")
+    }
+}
+
+/// Which key texts the layer looks up at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// Keys of this crate's grammar whose checksum is right, of any prefix. A typo is refused
+    /// without a lookup.
+    #[default]
+    Checked,
+    /// Any text of visible ASCII, for a service that imported keys of another system.
+    Any,
+}
+
+impl KeyFormat {
+    pub(crate) fn admits(self, key: KeyText<'_>) -> bool {
+        match self {
+            Self::Checked => key.is_native(),
+            Self::Any => true,
+        }
+    }
+}
+
+/// `prefix_` or `prefix_environment_`, then the random digits.
+fn is_native_body(body: &[u8]) -> bool {
+    let Some(split) = body.len().checked_sub(RANDOM_DIGITS) else {
+        return false;
+    };
+    let (head, random) = body.split_at(split);
+    let Some(head) = head.strip_suffix(b"_") else {
+        return false;
+    };
+    let mut parts = head.split(|&byte| byte == b'_');
+    parts.next().is_some_and(KeyPrefix::is_valid)
+        && parts.next().is_none_or(Environment::is_valid)
+        && parts.next().is_none()
+        && random.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// CRC-32 (ISO-HDLC) in base62, most significant digit first.
+fn checksum(body: &[u8]) -> [u8; CHECKSUM_DIGITS] {
+    let mut rest = crc32fast::hash(body);
+    let mut digits = [b'0'; CHECKSUM_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! API keys for HTTP services: a [`tower`](https://docs.rs/tower) layer that takes the `API-Key`
+//! header of every request, refuses what did not come over HTTPS or has no valid key, and tells the
+//! handler who is calling.
+//!
+//! ```
+//! use tower_api_key::{ApiKeyLayer, KeyManager, MemoryStore, NewKey};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//!
+//! // Management: make a key and show it, once.
+//! let manager = KeyManager::new(store.clone(), "acme".parse()?);
+//! let new = NewKey::new("Production CRM".parse()?).with_environment("live".parse()?);
+//! let issued = manager.create(&"admin@example.com".parse()?, new).await?;
+//! println!("Your API key, shown only now: {}", issued.reveal().as_str());
+//!
+//! // Verification: put the layer in front of any tower service.
+//! let layer = ApiKeyLayer::new(store);
+//! # let _ = layer;
+//! # Ok(()) }
+//! ```
+//!
+//! * Keys are kept only as their SHA-256, compared in constant time, and shown once: [`digest`],
+//!   [`key`].
+//! * Whether a request came over HTTPS is a fact about its connection that no client can write:
+//!   [`transport`].
+//! * Every refusal that depends on the key is the same 401; a store that is down is a 503, never a
+//!   401 and never a way in: [`middleware::response`].
+//! * A deleted key is dead when `delete` returns; 25 active keys an account is exact under any
+//!   concurrency: [`manage`], [`store`].
+//! * In axum, [`axum::protect`] leaves no route open, not even a 404.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | (none) | the layer, [`MemoryStore`], [`KeyManager`] |
+//! | `axum` | the module `axum`: `protect`, extractors for [`Identity`] and `Option<Identity>` |
+//! | `tls` | the module `tls`: acceptors for `axum-server` and for hyper with `tokio-rustls` |
+//! | `sqlite` | `SqliteStore`: keys in one file |
+//!
+//! # Map of the code
+//!
+//! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
+//! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
+//! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
+//! Around it: `record.rs`, `clock.rs`, [`store`] and its leaves, [`manage`]. Why it is so:
+//! [`docs::design`]; what it does not do: [`docs::limitations`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod middleware;
+
+mod extract;
+pub mod transport;
+mod verify;
+
+pub mod digest;
+pub mod key;
+
+mod identity;
+mod policy;
+mod rejection;
+
+mod clock;
+mod record;
+
+pub mod manage;
+pub mod store;
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod axum;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls;
+
+pub mod docs {
+    //! Why the crate is as it is, and what it is not.
+    #[doc = include_str!("docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("docs/limitations.md")]
+    pub mod limitations {}
+}
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use digest::{Fingerprint, KeyDigest};
+pub use extract::API_KEY;
+pub use identity::Identity;
+pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
+pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey};
+pub use middleware::ApiKeyLayer;
+pub use record::{
+    AccountId, EndCause, Environment, InvalidText, KeyId, KeyName, KeyPrefix, KeyRecord, Scope,
+    Scopes, Tombstone,
+};
+pub use rejection::{Refusal, Rejection, RejectionKind};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use store::SqliteStore;
+pub use store::{
+    Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret, StoreError, Written,
+};
+pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};

@@ -1,0 +1,489 @@
+//! The operations on keys. Knows no HTTP and no verification; the only place with randomness.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_api_key::{AccountId, KeyManager, MemoryStore, NewKey};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let manager = KeyManager::new(MemoryStore::new(), "acme".parse()?);
+//! let account: AccountId = "admin@example.com".parse()?;
+//!
+//! // The key's text is in the answer, and nowhere else, ever.
+//! let issued = manager.create(&account, NewKey::new("Production CRM".parse()?)).await?;
+//! let id = issued.record().id.clone();
+//! let shown_once = issued.reveal();
+//! assert!(shown_once.as_str().starts_with("acme_"));
+//!
+//! // A new key beside the old one, which works for another day.
+//! let successor = manager.rotate(&account, &id, Duration::from_secs(86_400)).await?;
+//! assert_eq!(manager.list(&account).await?.len(), 2);
+//!
+//! manager.delete(&account, &id).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The account always comes from whoever is authenticated, never from what a client sent: a key of
+//! another account is [`ManageError::NotFound`].
+//!
+//! Every call is one atomic step in the store. Dropping its future leaves the step done or not done,
+//! never half done.
+
+mod generate;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::{Clock, SystemClock};
+use crate::digest::KeyDigest;
+use crate::key::{ApiKey, RevealedKey};
+use crate::record::{AccountId, Environment, KeyId, KeyName, KeyPrefix, KeyRecord, Scopes};
+use crate::store::{KeyRegistry, NewSecret, StoreError, Written};
+
+/// Active keys an account may have, unless the manager is told otherwise.
+pub const DEFAULT_KEY_LIMIT: usize = 25;
+
+/// New keys are tried this often when a fingerprint is taken. With 10⁹ keys in a store one try fails
+/// with probability 10⁹ / 2⁶⁴ ≈ 5·10⁻¹¹; a second failure in a row is a broken generator or store.
+const ATTEMPTS: usize = 4;
+
+/// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
+const LATEST: Duration = Duration::from_hours(70_389_528);
+
+/// What an account can do with its keys.
+#[derive(Clone)]
+pub struct KeyManager {
+    registry: Arc<dyn KeyRegistry>,
+    prefix: KeyPrefix,
+    limit: usize,
+    clock: Arc<dyn Clock>,
+}
+
+impl KeyManager {
+    /// Manages the keys in `registry`; new ones begin with `prefix`.
+    pub fn new(registry: impl KeyRegistry, prefix: KeyPrefix) -> Self {
+        Self {
+            registry: Arc::new(registry),
+            prefix,
+            limit: DEFAULT_KEY_LIMIT,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// How many active keys an account may have; [`DEFAULT_KEY_LIMIT`] unless set. Expired keys do
+    /// not count. Keys that are there already stay when the limit is lowered.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The clock; the system's unless set.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How many active keys an account may have.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`](ManageError::LimitReached) at the cap, [`InvalidExpiry`](ManageError::InvalidExpiry)
+    /// unless the expiry is ahead and before the year 10000, and what every call may return:
+    /// [`Store`](ManageError::Store) and, where a key is made, [`Randomness`](ManageError::Randomness).
+    pub async fn create(&self, account: &AccountId, new: NewKey) -> Result<IssuedKey, ManageError> {
+        let now = self.now();
+        let new = new.settled(now)?;
+        for _ in 0..ATTEMPTS {
+            let issued = self.draft(account, &new, now)?;
+            let written = self
+                .registry
+                .insert(Arc::clone(&issued.record), self.limit)
+                .await?;
+            if self.is_done(written)?.is_some() {
+                return Ok(issued.logged("key created"));
+            }
+        }
+        Err(ManageError::NoFreeKey)
+    }
+
+    /// Makes the account's first key, if it never had one; of any number of calls at once, one makes
+    /// it. An account that deleted all its keys gets none: deleting is not undone by a visit.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create), but for the cap.
+    pub async fn create_first(
+        &self,
+        account: &AccountId,
+        new: NewKey,
+    ) -> Result<Option<IssuedKey>, ManageError> {
+        let now = self.now();
+        let new = new.settled(now)?;
+        for _ in 0..ATTEMPTS {
+            let issued = self.draft(account, &new, now)?;
+            match self
+                .registry
+                .insert_first(Arc::clone(&issued.record))
+                .await?
+            {
+                Written::Refused => return Ok(None),
+                written if self.is_done(written)?.is_some() => {
+                    return Ok(Some(issued.logged("key created")));
+                }
+                _ => {}
+            }
+        }
+        Err(ManageError::NoFreeKey)
+    }
+
+    /// The account's keys, expired ones included, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store).
+    pub async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, ManageError> {
+        Ok(self.registry.list(account).await?)
+    }
+
+    /// One key of the account.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound), [`Store`](ManageError::Store).
+    pub async fn get(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<Arc<KeyRecord>, ManageError> {
+        self.registry
+            .get(account, id)
+            .await?
+            .ok_or(ManageError::NotFound)
+    }
+
+    /// Gives a key another name.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound), [`Store`](ManageError::Store).
+    pub async fn rename(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        name: KeyName,
+    ) -> Result<Arc<KeyRecord>, ManageError> {
+        let renamed = self.registry.rename(account, id, name).await?;
+        let record = self.is_done(renamed)?.ok_or(ManageError::NotFound)?;
+        log("key renamed", &record);
+        Ok(record)
+    }
+
+    /// Gives a key a new secret: same id, name and expiry. The old secret is dead when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound); [`Expired`](ManageError::Expired), because the new
+    /// secret would be born dead; and as [`create`](Self::create), but for the cap.
+    pub async fn regenerate(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<IssuedKey, ManageError> {
+        let now = self.now();
+        let old = self.get(account, id).await?;
+        if old.is_expired(now) {
+            return Err(ManageError::Expired);
+        }
+        for _ in 0..ATTEMPTS {
+            let key = generate::key(&self.prefix, old.environment.as_ref())?;
+            let secret = NewSecret {
+                digest: KeyDigest::of(key.text()),
+                hint: key.hint(),
+            };
+            let replaced = self.registry.replace(account, id, secret, now).await?;
+            if let Some(record) = self.is_done(replaced)? {
+                return Ok(IssuedKey { record, key }.logged("key regenerated"));
+            }
+        }
+        Err(ManageError::NoFreeKey)
+    }
+
+    /// Makes a new key beside an old one, which goes on working for `grace` and then expires;
+    /// sooner, if it was to expire sooner. With a grace of zero it is dead when this returns.
+    ///
+    /// The new key has the old one's name, environment and scopes, and, if that one was to expire,
+    /// its whole lifetime again. While both work, both count towards the cap.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound); [`LimitReached`](ManageError::LimitReached) when there
+    /// is no room for both (a grace of zero needs none);
+    /// [`InvalidExpiry`](ManageError::InvalidExpiry) when the grace ends past the year 9999; and as
+    /// [`create`](Self::create).
+    pub async fn rotate(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        grace: Duration,
+    ) -> Result<IssuedKey, ManageError> {
+        let now = self.now();
+        let old = self.get(account, id).await?;
+        let grace_ends = expiry(now.checked_add(grace))?;
+        let new = NewKey::successor_of(&old, now)?;
+        for _ in 0..ATTEMPTS {
+            let issued = self.draft(account, &new, now)?;
+            let successor = Arc::clone(&issued.record);
+            let rotated = self
+                .registry
+                .rotate(account, id, successor, grace_ends, self.limit)
+                .await?;
+            if self.is_done(rotated)?.is_some() {
+                log("key rotated", &old);
+                return Ok(issued.logged("key created"));
+            }
+        }
+        Err(ManageError::NoFreeKey)
+    }
+
+    /// Deletes a key, for good: it is dead when this returns. Its name, account, id and fingerprint
+    /// stay as a tombstone, so that a later attempt is put down to it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound), also the second time; [`Store`](ManageError::Store).
+    pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
+        let deleted = self.registry.delete(account, id, self.now()).await?;
+        self.is_done(deleted)?;
+        tracing::info!(target: "tower_api_key", key_id = %id, ?account, "key deleted");
+        Ok(())
+    }
+
+    /// Deletes every key of an account, when the account is closed, and says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store).
+    pub async fn delete_all(&self, account: &AccountId) -> Result<usize, ManageError> {
+        let deleted = self.registry.delete_all(account, self.now()).await?;
+        tracing::info!(target: "tower_api_key", deleted, ?account, "all keys of the account deleted");
+        Ok(deleted)
+    }
+
+    /// A new key and its record; not stored yet.
+    fn draft(
+        &self,
+        account: &AccountId,
+        new: &NewKey,
+        now: SystemTime,
+    ) -> Result<IssuedKey, ManageError> {
+        let key = generate::key(&self.prefix, new.environment.as_ref())?;
+        let digest = KeyDigest::of(key.text());
+        let record = KeyRecord {
+            environment: new.environment.clone(),
+            scopes: new.scopes.clone(),
+            hint: key.hint(),
+            expires_at: new.expires_at,
+            ..KeyRecord::new(
+                generate::id()?,
+                account.clone(),
+                new.name.clone(),
+                digest,
+                now,
+            )
+        };
+        Ok(IssuedKey {
+            record: Arc::new(record),
+            key,
+        })
+    }
+
+    /// What a write gave, or `None` when another key must be tried.
+    fn is_done<T>(&self, written: Written<T>) -> Result<Option<T>, ManageError> {
+        match written {
+            Written::Done(value) => Ok(Some(value)),
+            Written::Taken => Ok(None),
+            Written::NotFound => Err(ManageError::NotFound),
+            Written::Refused => Err(ManageError::LimitReached { limit: self.limit }),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        to_milliseconds(self.clock.now())
+    }
+}
+
+impl std::fmt::Debug for KeyManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyManager")
+            .field("prefix", &self.prefix)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NewKey {
+    name: KeyName,
+    environment: Option<Environment>,
+    scopes: Scopes,
+    expires_at: Option<SystemTime>,
+}
+
+impl NewKey {
+    /// A key with a name, for every environment, without scopes, that does not expire.
+    pub fn new(name: KeyName) -> Self {
+        Self {
+            name,
+            environment: None,
+            scopes: Scopes::default(),
+            expires_at: None,
+        }
+    }
+
+    /// Binds the key to an environment, which becomes part of its text.
+    pub fn with_environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// What the key may be used for.
+    pub fn with_scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    /// The first instant at which the key no longer works; kept in whole milliseconds, rounded down.
+    pub fn with_expires_at(mut self, end: SystemTime) -> Self {
+        self.expires_at = Some(end);
+        self
+    }
+
+    /// Checked and rounded.
+    fn settled(mut self, now: SystemTime) -> Result<Self, ManageError> {
+        if let Some(end) = self.expires_at {
+            self.expires_at = Some(
+                expiry(Some(end))
+                    .ok()
+                    .filter(|end| *end > now)
+                    .ok_or(ManageError::InvalidExpiry)?,
+            );
+        }
+        Ok(self)
+    }
+
+    /// What a rotation makes of an old key.
+    fn successor_of(old: &KeyRecord, now: SystemTime) -> Result<Self, ManageError> {
+        let lifetime = old
+            .expires_at
+            .map(|end| end.duration_since(old.created_at).unwrap_or_default());
+        Self {
+            name: old.name.clone(),
+            environment: old.environment.clone(),
+            scopes: old.scopes.clone(),
+            expires_at: lifetime
+                .map(|lifetime| expiry(now.checked_add(lifetime)))
+                .transpose()?,
+        }
+        .settled(now)
+    }
+}
+
+/// A time that can be stored and written: in whole milliseconds, from 1970 to the year 9999.
+fn expiry(end: Option<SystemTime>) -> Result<SystemTime, ManageError> {
+    end.filter(|end| (SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LATEST).contains(end))
+        .map(to_milliseconds)
+        .ok_or(ManageError::InvalidExpiry)
+}
+
+/// Rounded down, so that every store can keep it exactly. Times before 1970 are not met here.
+fn to_milliseconds(time: SystemTime) -> SystemTime {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SystemTime::UNIX_EPOCH
+        + Duration::from_secs(since.as_secs())
+        + Duration::from_millis(since.subsec_millis().into())
+}
+
+/// A new key with its record: the only moment at which its text can be had.
+#[must_use = "the key cannot be had again"]
+pub struct IssuedKey {
+    record: Arc<KeyRecord>,
+    key: ApiKey,
+}
+
+impl IssuedKey {
+    /// Everything but the secret.
+    #[must_use]
+    pub fn record(&self) -> &KeyRecord {
+        &self.record
+    }
+
+    /// Gives the key's text away, to be shown to its owner, once.
+    pub fn reveal(self) -> RevealedKey {
+        self.key.reveal()
+    }
+
+    fn logged(self, what: &'static str) -> Self {
+        log(what, &self.record);
+        self
+    }
+}
+
+impl std::fmt::Debug for IssuedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedKey")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+fn log(what: &'static str, record: &KeyRecord) {
+    tracing::info!(
+        target: "tower_api_key",
+        key_id = %record.id,
+        key_name = ?record.name,
+        account = ?record.account,
+        fingerprint = %record.fingerprint(),
+        "{what}"
+    );
+}
+
+/// Why a key could not be managed. Nothing was stored, except where [`Store`](Self::Store) says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// The account has no such key. Another account's key is no such key.
+    #[error("no such key")]
+    NotFound,
+    /// The account has as many active keys as it may have.
+    #[error("an account may have at most {limit} active keys: delete one first")]
+    LimitReached {
+        /// The cap.
+        limit: usize,
+    },
+    /// The key is to end in the past, or too far ahead.
+    #[error("a key must end in the future, and before the year 10000")]
+    InvalidExpiry,
+    /// The key has expired; make a new one.
+    #[error("the key has expired: make a new one")]
+    Expired,
+    /// The system's random number generator failed.
+    #[error("the system's random number generator failed")]
+    Randomness(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Several new keys in a row were in use, which cannot be chance.
+    #[error("new keys collide with existing ones: the generator or the store is broken")]
+    NoFreeKey,
+    /// The store failed. Whether the write happened is not known: list the keys.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

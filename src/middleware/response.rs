@@ -1,0 +1,262 @@
+//! Statuses, headers and bodies: the only place that knows what a refusal looks like.
+//!
+//! A renderer is given the [`Refusal`] and the request's headers without the key, and nothing of
+//! the real reason. Whatever it makes, the layer adds the challenge to a 401, `Retry-After` to a 503,
+//! `Cache-Control: no-store` and `Vary`, and puts the [`Rejection`] into the response's extensions.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{HeaderMap, Response};
+//! use tower_api_key::{ApiKeyLayer, MemoryStore, Refusal};
+//!
+//! let layer = ApiKeyLayer::new(MemoryStore::new())
+//!     .with_renderer(|refusal: Refusal, _: &HeaderMap| {
+//!         let mut response = Response::new(Bytes::from_static(refusal.message().as_bytes()));
+//!         *response.status_mut() = refusal.status();
+//!         response
+//!     });
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::record::InvalidText;
+use crate::rejection::{Refusal, Rejection};
+
+/// Makes the response to a refused request.
+///
+/// Implemented by [`Json`], [`ProblemDetails`] and every function or closure of
+/// `Fn(Refusal, &HeaderMap) -> Response<Bytes>`. A redirection is not sent, because clients follow it
+/// with the key: [`Json`] answers instead, and an error event says so.
+pub trait RenderRefusal: Send + Sync + 'static {
+    /// The response to `refusal`; `request` are the request's headers, without the key.
+    fn render(&self, refusal: Refusal, request: &HeaderMap) -> Response<Bytes>;
+}
+
+impl<F> RenderRefusal for F
+where
+    F: Fn(Refusal, &HeaderMap) -> Response<Bytes> + Send + Sync + 'static,
+{
+    fn render(&self, refusal: Refusal, request: &HeaderMap) -> Response<Bytes> {
+        self(refusal, request)
+    }
+}
+
+/// `{"type": …, "message": …}`: the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+/// `application/problem+json` (RFC 9457), of the type `about:blank`: `title` is the status's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProblemDetails;
+
+impl Refusal {
+    /// The status: 401, 403 for a missing scope, 503 when it could not be found out.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NotHttps | Self::MissingKey | Self::InvalidKey => StatusCode::UNAUTHORIZED,
+            Self::MissingScope => StatusCode::FORBIDDEN,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the client is told, in English.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::NotHttps => {
+                "API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."
+            }
+            Self::MissingKey => "No API key was sent. Send it in the API-Key header, over HTTPS.",
+            Self::InvalidKey => "Invalid API key.",
+            Self::MissingScope => "This API key does not allow this call.",
+            Self::Unavailable => "The API key could not be checked. Try again in a moment.",
+        }
+    }
+}
+
+impl RenderRefusal for Json {
+    fn render(&self, refusal: Refusal, _: &HeaderMap) -> Response<Bytes> {
+        let body = match refusal {
+            Refusal::NotHttps => {
+                r#"{"type":"authentication_error","message":"API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."}"#
+            }
+            Refusal::MissingKey => {
+                r#"{"type":"authentication_error","message":"No API key was sent. Send it in the API-Key header, over HTTPS."}"#
+            }
+            Refusal::InvalidKey => {
+                r#"{"type":"authentication_error","message":"Invalid API key."}"#
+            }
+            Refusal::MissingScope => {
+                r#"{"type":"authentication_error","message":"This API key does not allow this call."}"#
+            }
+            Refusal::Unavailable => {
+                r#"{"type":"api_error","message":"The API key could not be checked. Try again in a moment."}"#
+            }
+        };
+        respond(refusal.status(), "application/json", body)
+    }
+}
+
+impl RenderRefusal for ProblemDetails {
+    fn render(&self, refusal: Refusal, _: &HeaderMap) -> Response<Bytes> {
+        let body = match refusal {
+            Refusal::NotHttps => {
+                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."}"#
+            }
+            Refusal::MissingKey => {
+                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"No API key was sent. Send it in the API-Key header, over HTTPS."}"#
+            }
+            Refusal::InvalidKey => {
+                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Invalid API key."}"#
+            }
+            Refusal::MissingScope => {
+                r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"This API key does not allow this call."}"#
+            }
+            Refusal::Unavailable => {
+                r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The API key could not be checked. Try again in a moment."}"#
+            }
+        };
+        respond(refusal.status(), "application/problem+json", body)
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// How a service answers for itself: its renderer and its challenges.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    pub(crate) renderer: Arc<dyn RenderRefusal>,
+    pub(crate) bearer: bool,
+    challenge: HeaderValue,
+    bearer_challenge: HeaderValue,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            renderer: Arc::new(Json),
+            bearer: false,
+            challenge: HeaderValue::from_static(r#"ApiKey realm="api", header="API-Key""#),
+            bearer_challenge: HeaderValue::from_static(r#"Bearer realm="api""#),
+        }
+    }
+}
+
+impl Answers {
+    /// Names the protection space in the challenges (RFC 9110 § 11.5).
+    pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), InvalidText> {
+        if realm.is_empty() {
+            return Err(InvalidText::empty("realm"));
+        }
+        if realm.len() > 128 {
+            return Err(InvalidText::too_long("realm", 128));
+        }
+        let plain =
+            |byte: u8| byte == b' ' || (byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+        let rule = "only visible ASCII and spaces, but '\"' and '\\'";
+        let not_plain = || InvalidText::characters("realm", rule);
+        if !realm.bytes().all(plain) {
+            return Err(not_plain());
+        }
+        let value = |text: String| HeaderValue::try_from(text).map_err(|_| not_plain());
+        self.challenge = value(format!(r#"ApiKey realm="{realm}", header="API-Key""#))?;
+        self.bearer_challenge = value(format!(r#"Bearer realm="{realm}""#))?;
+        Ok(())
+    }
+
+    /// The response to a refused request, told to the log on the way.
+    pub(crate) fn refuse(&self, rejection: Rejection, request: &HeaderMap) -> Response<Bytes> {
+        log(&rejection);
+        let refusal = rejection.kind().refusal();
+        let mut response = self.renderer.render(refusal, request);
+        if response.status().is_redirection() {
+            tracing::error!(target: "tower_api_key", "the renderer made a redirection: not sent, because clients follow it with the key");
+            response = Json.render(refusal, request);
+        }
+        let status = response.status();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
+            headers.insert(header::WWW_AUTHENTICATE, self.challenge.clone());
+            if self.bearer {
+                headers.append(header::WWW_AUTHENTICATE, self.bearer_challenge.clone());
+            }
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE && !headers.contains_key(header::RETRY_AFTER) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        vary_by_key(headers, self.bearer);
+        response.extensions_mut().insert(rejection);
+        response
+    }
+
+    /// Keeps a protected answer out of shared caches, which know `Authorization` but not `API-Key`,
+    /// unless the service has decided about that itself.
+    pub(crate) fn protect<B>(mut response: Response<B>, bearer: bool) -> Response<B> {
+        let headers = response.headers_mut();
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
+        vary_by_key(headers, bearer);
+        response
+    }
+}
+
+/// Adds the headers that a key may come in to `Vary`, unless they are there.
+fn vary_by_key(headers: &mut HeaderMap, bearer: bool) {
+    let ours = if bearer {
+        "API-Key, Authorization"
+    } else {
+        "API-Key"
+    };
+    let covered = |line: &HeaderValue| {
+        let names = line
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii);
+        names
+            .into_iter()
+            .any(|name| name == b"*" || name.eq_ignore_ascii_case(b"api-key"))
+    };
+    if !headers.get_all(header::VARY).iter().any(covered) {
+        headers.append(header::VARY, HeaderValue::from_static(ours));
+    }
+}
+
+/// One event for each refusal: who or what was tried, never with what.
+fn log(rejection: &Rejection) {
+    use crate::rejection::RejectionKind as Kind;
+    macro_rules! refused {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "tower_api_key",
+                reason = %rejection,
+                fingerprint = rejection.fingerprint().map(tracing::field::display),
+                key_id = rejection.key_id().map(tracing::field::display),
+                key_name = rejection.key_name().map(tracing::field::debug),
+                account = rejection.account().map(tracing::field::debug),
+                error = std::error::Error::source(rejection),
+                "request refused"
+            )
+        };
+    }
+    match rejection.kind() {
+        Kind::StoreFailed | Kind::StoreTimedOut | Kind::StorePanicked => refused!(error),
+        Kind::DeletedKey | Kind::RegeneratedKey | Kind::ExpiredKey => refused!(warn),
+        _ => refused!(info),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The whole decision, and the service around it.
+
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Extensions, HeaderMap, Request, Response};
+use tower_service::Service;
+
+use super::body::ResponseBody;
+use super::future::ResponseFuture;
+use super::response::Answers;
+use crate::extract::Places;
+use crate::transport::{Connection, Transport};
+use crate::verify::{Verification, Verifier};
+
+/// Where a request says which connection it came over. Extensions are this process's own: nothing in
+/// them is the client's word.
+pub(crate) type ConnectionSource = fn(&Extensions) -> Option<Connection>;
+
+/// What the layer was told, shared by every clone of the service.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) places: Places,
+    pub(crate) connection: ConnectionSource,
+    pub(crate) transport: Transport,
+    pub(crate) verifier: Verifier,
+    pub(crate) answers: Answers,
+    pub(crate) keep_key: bool,
+}
+
+impl Guard {
+    /// One key, from one place; over HTTPS, which is said first because it matters most to a client
+    /// that got both wrong; found, compared and allowed. Whatever comes of it, the key leaves the
+    /// request.
+    fn decide<B>(&self, request: &mut Request<B>) -> Verification {
+        let verification = self.examine(request.headers(), request.extensions());
+        self.places.conceal(request.headers_mut(), self.keep_key);
+        verification
+    }
+
+    fn examine(&self, headers: &HeaderMap, extensions: &Extensions) -> Verification {
+        let key = self.places.presented_key(headers);
+        let https = self.transport.check(headers, (self.connection)(extensions));
+        match https.and(key) {
+            Ok(key) => self.verifier.verify(key),
+            Err(kind) => Verification::Decided(Err(kind.into())),
+        }
+    }
+}
+
+/// An inner service behind [`ApiKeyLayer`](super::ApiKeyLayer).
+///
+/// The inner service is called with verified requests only, each with its
+/// [`Identity`](crate::Identity) in the extensions and without the key. Dropping the future of a
+/// call at any point is safe: a lookup under way is given up and the inner service is not called.
+#[derive(Clone)]
+#[must_use]
+pub struct ApiKeyService<S> {
+    inner: S,
+    guard: Arc<Guard>,
+}
+
+impl<S> ApiKeyService<S> {
+    pub(crate) fn new(inner: S, guard: Arc<Guard>) -> Self {
+        Self { inner, guard }
+    }
+}
+
+impl<S: Clone> ApiKeyService<S> {
+    /// Takes the inner service that `poll_ready` made ready, and leaves a fresh one behind.
+    fn take_ready(&mut self) -> S {
+        let fresh = self.inner.clone();
+        mem::replace(&mut self.inner, fresh)
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ApiKeyService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match self.guard.decide(&mut request) {
+            Verification::Decided(Ok(identity)) => {
+                request.extensions_mut().insert(identity);
+                ResponseFuture::admitted(self.inner.call(request), &self.guard.answers)
+            }
+            Verification::Decided(Err(rejection)) => {
+                // What the inner service reserved to become ready (a permit, a slot in a buffer) is
+                // given back: a refused caller must not hold it until the next request.
+                drop(self.take_ready());
+                ResponseFuture::refused(self.guard.answers.refuse(rejection, request.headers()))
+            }
+            Verification::Waiting(lookup) => {
+                ResponseFuture::waiting(lookup, self.take_ready(), request, Arc::clone(&self.guard))
+            }
+        }
+    }
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for ApiKeyService<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeyService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

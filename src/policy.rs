@@ -1,0 +1,50 @@
+//! Whether a record whose key was proven may be used here and now. Pure: knows no store, no clock
+//! and no HTTP.
+
+use std::time::SystemTime;
+
+use crate::record::{Environment, KeyRecord, Scope};
+use crate::rejection::RejectionKind;
+
+/// What a service asks of a key beside being live.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    pub(crate) environment: Option<Environment>,
+    pub(crate) scope: Option<Scope>,
+}
+
+impl Policy {
+    /// `now` is a function because most keys never expire and asking for the time costs 28 ns.
+    pub(crate) fn check(
+        &self,
+        record: &KeyRecord,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Result<(), RejectionKind> {
+        if record.expires_at.is_some() && record.is_expired(now()) {
+            return Err(RejectionKind::ExpiredKey);
+        }
+        if !self.is_of_this_environment(record) {
+            return Err(RejectionKind::WrongEnvironment);
+        }
+        if !self
+            .scope
+            .as_ref()
+            .is_none_or(|scope| record.scopes.contains(scope))
+        {
+            return Err(RejectionKind::MissingScope);
+        }
+        Ok(())
+    }
+
+    /// A key that is bound to an environment works in that one only; a key that is bound to none
+    /// works in all.
+    fn is_of_this_environment(&self, record: &KeyRecord) -> bool {
+        match (&self.environment, &record.environment) {
+            (Some(ours), Some(its)) => ours == its,
+            (None, _) | (_, None) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

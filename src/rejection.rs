@@ -1,0 +1,199 @@
+//! Why a request was refused: the whole truth for the operator, the part of it that a client may
+//! know, and the line between them. Knows no HTTP.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::digest::Fingerprint;
+use crate::record::{AccountId, KeyId, KeyName, KeyRecord, Tombstone};
+
+/// Why a request was refused, for the operator: in the response's extensions, and in one `tracing`
+/// event. **Never send it to the client**; what a client may know is its [`Refusal`].
+#[derive(Clone)]
+pub struct Rejection {
+    kind: RejectionKind,
+    fingerprint: Option<Fingerprint>,
+    subject: Option<Subject>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The reason of a [`Rejection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum RejectionKind {
+    /// The request did not verifiably come over HTTPS.
+    #[error("the request did not verifiably come over HTTPS")]
+    NotHttps,
+    /// No key was sent.
+    #[error("no key was sent")]
+    MissingKey,
+    /// More than one key was sent, or one key in more than one place.
+    #[error("more than one key was sent")]
+    AmbiguousKey,
+    /// What was sent cannot be a key: its length, its characters, its grammar or its checksum.
+    #[error("what was sent cannot be a key")]
+    MalformedKey,
+    /// No record has this key.
+    #[error("unknown key")]
+    UnknownKey,
+    /// The key was deleted.
+    #[error("deleted key")]
+    DeletedKey,
+    /// The key was replaced when its record was regenerated.
+    #[error("regenerated key")]
+    RegeneratedKey,
+    /// The key has expired.
+    #[error("expired key")]
+    ExpiredKey,
+    /// The key is for another environment.
+    #[error("key of another environment")]
+    WrongEnvironment,
+    /// The key is valid, but may not be used for this.
+    #[error("the key lacks the scope")]
+    MissingScope,
+    /// The store failed.
+    #[error("the store failed")]
+    StoreFailed,
+    /// The store did not answer in time.
+    #[error("the store did not answer in time")]
+    StoreTimedOut,
+    /// The store panicked.
+    #[error("the store panicked")]
+    StorePanicked,
+}
+
+/// What a refused client may be told. Every refusal that depends on the key is the one
+/// [`InvalidKey`](Self::InvalidKey), so that a renderer, which is given nothing else, cannot become
+/// an oracle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The call was not made over HTTPS.
+    NotHttps,
+    /// No key was sent.
+    MissingKey,
+    /// The key is not valid, whatever the reason.
+    InvalidKey,
+    /// The key is valid, but may not be used for this.
+    MissingScope,
+    /// It could not be found out: try again.
+    Unavailable,
+}
+
+/// Whose key was tried.
+#[derive(Clone, Debug)]
+pub(crate) enum Subject {
+    Record(Arc<KeyRecord>),
+    Tombstone(Arc<Tombstone>),
+}
+
+impl RejectionKind {
+    /// What the client may be told.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::NotHttps => Refusal::NotHttps,
+            Self::MissingKey => Refusal::MissingKey,
+            Self::AmbiguousKey
+            | Self::MalformedKey
+            | Self::UnknownKey
+            | Self::DeletedKey
+            | Self::RegeneratedKey
+            | Self::ExpiredKey
+            | Self::WrongEnvironment => Refusal::InvalidKey,
+            Self::MissingScope => Refusal::MissingScope,
+            Self::StoreFailed | Self::StoreTimedOut | Self::StorePanicked => Refusal::Unavailable,
+        }
+    }
+}
+
+impl Rejection {
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    pub(crate) fn with_subject(mut self, subject: Subject) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The reason.
+    #[must_use]
+    pub fn kind(&self) -> RejectionKind {
+        self.kind
+    }
+
+    /// The fingerprint of the key that was tried, if one was.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    /// The record whose key was tried, if it is known; deleted ones too.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.subject.as_ref().map(|subject| match subject {
+            Subject::Record(record) => &record.id,
+            Subject::Tombstone(tombstone) => &tombstone.key,
+        })
+    }
+
+    /// What the key is or was called, if it is known.
+    #[must_use]
+    pub fn key_name(&self) -> Option<&KeyName> {
+        self.subject.as_ref().map(|subject| match subject {
+            Subject::Record(record) => &record.name,
+            Subject::Tombstone(tombstone) => &tombstone.name,
+        })
+    }
+
+    /// Whose key was tried, if it is known.
+    #[must_use]
+    pub fn account(&self) -> Option<&AccountId> {
+        self.subject.as_ref().map(|subject| match subject {
+            Subject::Record(record) => &record.account,
+            Subject::Tombstone(tombstone) => &tombstone.account,
+        })
+    }
+}
+
+impl From<RejectionKind> for Rejection {
+    fn from(kind: RejectionKind) -> Self {
+        Self {
+            kind,
+            fingerprint: None,
+            subject: None,
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("kind", &self.kind)
+            .field("fingerprint", &self.fingerprint)
+            .field("key", &self.key_id())
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

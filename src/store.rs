@@ -1,0 +1,290 @@
+//! Where keys are kept: what verification needs ([`KeyStore`]) and what management needs
+//! ([`KeyRegistry`]). Knows no HTTP and compares no digest.
+//!
+//! The traits have no default methods: a decorator that forgets to forward one does not compile.
+//! `Ok(None)` means *no such key*, `Err` means *the store is broken*, and the layer answers the two
+//! differently (401 and 503).
+//!
+//! # Writing a store
+//!
+//! Verification alone needs one method. It returns a [`Lookup`]: [`Lookup::ready`] when the answer
+//! is in memory, which costs no allocation, or [`Lookup::waiting`] with a future when it is not.
+//!
+//! ```
+//! use std::{collections::HashMap, sync::Arc};
+//! use tower_api_key::{Entry, Fingerprint, KeyStore, Lookup};
+//!
+//! /// Keys that are loaded once, from a file say.
+//! struct FixedKeys(HashMap<Fingerprint, Entry>);
+//!
+//! impl KeyStore for FixedKeys {
+//!     fn find(&self, fingerprint: Fingerprint) -> Lookup {
+//!         Lookup::ready(Ok(self.0.get(&fingerprint).cloned()))
+//!     }
+//! }
+//! ```
+//!
+//! `examples/custom_store.rs` is a whole program with a store that waits.
+
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use sqlite::SqliteStore;
+
+use crate::digest::{Fingerprint, KeyDigest};
+use crate::record::{AccountId, KeyId, KeyName, KeyRecord, Tombstone};
+
+/// Finds keys. All that verification asks of a store.
+pub trait KeyStore: Send + Sync + 'static {
+    /// What is filed under a fingerprint: a live record (expired ones included), the tombstone of an
+    /// ended secret, or nothing.
+    ///
+    /// Must not write, must not block the thread, and must see every write that had returned when it
+    /// was called. The future that it may return is `'static`, so it owns what it uses (clone the
+    /// pool into it), and may be dropped at any point.
+    fn find(&self, fingerprint: Fingerprint) -> Lookup;
+}
+
+/// Manages keys. Every method is one atomic step: it happens whole or not at all, also when its
+/// future is dropped, and what it did is durable when it returns.
+///
+/// Every method that names a key names its account too: another account's key is *not found*.
+#[async_trait::async_trait]
+pub trait KeyRegistry: KeyStore {
+    /// Files a new record if its account then has at most `limit` active ones. Active are those that
+    /// have not expired at `record.created_at`.
+    async fn insert(&self, record: Arc<KeyRecord>, limit: usize)
+    -> Result<Written<()>, StoreError>;
+
+    /// Files a new record if its account never had one; [`Written::Refused`] if it did. Of any
+    /// number of concurrent calls for one account, one is done.
+    async fn insert_first(&self, record: Arc<KeyRecord>) -> Result<Written<()>, StoreError>;
+
+    /// The account's records, expired ones included, oldest first (by `created_at`, then `id`).
+    async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
+
+    /// One record of the account.
+    async fn get(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError>;
+
+    /// Gives a record another name and returns it as it then is.
+    async fn rename(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        name: KeyName,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
+
+    /// Gives a record another secret and returns it as it then is. The old secret becomes a
+    /// tombstone in the same step.
+    async fn replace(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        secret: NewSecret,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
+
+    /// Files `successor` beside the record `id`, which then expires at `grace_ends` at the latest and
+    /// names the successor as its replacement; in one step, and only if the account then has at most
+    /// `limit` active records at `successor.created_at`.
+    async fn rotate(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        successor: Arc<KeyRecord>,
+        grace_ends: SystemTime,
+        limit: usize,
+    ) -> Result<Written<()>, StoreError>;
+
+    /// Ends a record for good and leaves a tombstone. No [`find`](KeyStore::find) that starts after
+    /// this has returned gives the record.
+    async fn delete(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        at: SystemTime,
+    ) -> Result<Written<()>, StoreError>;
+
+    /// Ends every record of the account, expired ones included, as [`delete`](Self::delete) does,
+    /// and returns how many there were.
+    async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError>;
+}
+
+/// What became of a write that the store was able to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub enum Written<T> {
+    /// It is done, and durable.
+    Done(T),
+    /// The account has no such key; nothing was written.
+    NotFound,
+    /// The rule of the call (the cap, or being the first) forbids it; nothing was written.
+    Refused,
+    /// The fingerprint or the id is in use or was ever used; nothing was written. Try another key.
+    Taken,
+}
+
+/// The stored part of a new secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewSecret {
+    /// Its SHA-256.
+    pub digest: KeyDigest,
+    /// What to recognise it by.
+    pub hint: String,
+}
+
+/// What a store files under a fingerprint.
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "a third kind must not be passed over by a store's match"
+)]
+pub enum Entry {
+    /// A key that was not ended. It may have expired.
+    Live(Arc<KeyRecord>),
+    /// A secret that was ended: it never works again.
+    Ended(Arc<Tombstone>),
+}
+
+/// A lookup's answer.
+pub type Found = Result<Option<Entry>, StoreError>;
+
+/// An answer at once or a future of one: what [`KeyStore::find`] returns.
+///
+/// A trait method made `async` by boxing would cost every request an allocation and a virtual call
+/// even when the answer is a map entry away; this costs them only where something must be waited for.
+#[must_use = "futures do nothing unless polled"]
+pub struct Lookup(State);
+
+enum State {
+    Ready(Option<Found>),
+    Waiting(Pin<Box<dyn Future<Output = Found> + Send>>),
+}
+
+impl Lookup {
+    /// An answer from memory.
+    pub fn ready(found: Found) -> Self {
+        Self(State::Ready(Some(found)))
+    }
+
+    /// An answer to wait for.
+    pub fn waiting(future: impl Future<Output = Found> + Send + 'static) -> Self {
+        Self(State::Waiting(Box::pin(future)))
+    }
+
+    /// The answer, if it needs no waiting; otherwise the lookup again.
+    pub(crate) fn now_or_later(self) -> Result<Found, Self> {
+        match self.0 {
+            State::Ready(Some(found)) => Ok(found),
+            state => Err(Self(state)),
+        }
+    }
+}
+
+impl Future for Lookup {
+    type Output = Found;
+
+    /// # Panics
+    ///
+    /// When polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
+        match &mut self.0 {
+            #[allow(
+                clippy::expect_used,
+                reason = "the contract of Future: not polled after it was ready"
+            )]
+            State::Ready(found) => {
+                Poll::Ready(found.take().expect("Lookup polled after completion"))
+            }
+            State::Waiting(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            State::Ready(_) => "Lookup::Ready(…)",
+            State::Waiting(_) => "Lookup::Waiting(…)",
+        })
+    }
+}
+
+impl<T: KeyStore + ?Sized> KeyStore for Arc<T> {
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        (**self).find(fingerprint)
+    }
+}
+
+/// Why a store could not answer. Never means that there is no such key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It could not be reached or could not do its work.
+    #[error("the {store} store is unavailable")]
+    Unavailable {
+        /// Which store.
+        store: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It did not answer in time.
+    #[error("the {store} store did not answer within {limit:?}")]
+    Timeout {
+        /// Which store.
+        store: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// What it holds was written by a newer version of this crate.
+    #[error(
+        "the {store} store is of layout {found}, and this version knows layouts up to {known}: use the version that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Which store.
+        store: &'static str,
+        /// The layout that was found.
+        found: i64,
+        /// The newest layout that this version knows.
+        known: i64,
+    },
+    /// What is there belongs to another application.
+    #[error("the {store} store is not this crate's: {what}")]
+    Foreign {
+        /// Which store.
+        store: &'static str,
+        /// What was found.
+        what: &'static str,
+    },
+}
+
+impl StoreError {
+    /// The store could not do its work, because of `source`.
+    pub fn unavailable(
+        store: &'static str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            store,
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Keys in one SQLite file. Knows no other store, no verification and no HTTP.
+//!
+//! For one machine: any number of processes may share the file, none over a network file system.
+//! What a write has returned is on the disk (`synchronous=FULL` in write-ahead mode): neither
+//! `kill -9` nor a power cut loses a key that was shown or revives one that was deleted.
+//!
+//! SQLite is linked in statically; an application that also uses `rusqlite` must use a version that
+//! links the same `libsqlite3-sys` as `sqlx` does.
+
+mod open;
+mod row;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, Transaction};
+
+use self::row::{columns, milliseconds};
+use super::{Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
+use crate::digest::Fingerprint;
+use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
+
+/// Keys in one SQLite file; clones share it.
+///
+/// ```no_run
+/// use tower_api_key::{ApiKeyLayer, KeyManager, SqliteStore};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = SqliteStore::open("keys.db").await?;
+/// let manager = KeyManager::new(store.clone(), "acme".parse()?);
+/// let layer = ApiKeyLayer::new(store);
+/// # Ok(()) }
+/// ```
+///
+/// Verification and management use connections of their own, and the ones for verification cannot
+/// write. A write that has begun is finished in the background when its future is dropped.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    verification: SqlitePool,
+    management: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens a file, and makes it (readable by its owner only) if there is none. A file of an older
+    /// layout is brought to the newest.
+    ///
+    /// # Errors
+    ///
+    /// [`Newer`](StoreError::Newer) for a file that a newer version wrote,
+    /// [`Foreign`](StoreError::Foreign) for the database of another application, both left as they
+    /// are; [`Unavailable`](StoreError::Unavailable) when it cannot be opened.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        open::prepare(path).await?;
+        Ok(Self {
+            verification: open::verification_pool(path).await?,
+            management: open::management_pool(path).await?,
+        })
+    }
+
+    /// Closes the file; what is under way is finished first. Later calls fail.
+    pub async fn close(&self) {
+        self.verification.close().await;
+        self.management.close().await;
+    }
+}
+
+impl KeyStore for SqliteStore {
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        let pool = self.verification.clone();
+        Lookup::waiting(async move { find(&pool, fingerprint).await })
+    }
+}
+
+async fn find(pool: &SqlitePool, fingerprint: Fingerprint) -> Found {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM secrets WHERE fingerprint = ?1"
+    ))
+    .bind(fingerprint.as_bytes().as_slice())
+    .fetch_optional(pool)
+    .await;
+    Ok(row.map_err(unavailable)?.as_ref().and_then(row::entry))
+}
+
+#[async_trait::async_trait]
+impl KeyRegistry for SqliteStore {
+    async fn insert(
+        &self,
+        record: Arc<KeyRecord>,
+        limit: usize,
+    ) -> Result<Written<()>, StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            if active(&mut transaction, &record.account, record.created_at).await? >= limit {
+                return Ok(Written::Refused);
+            }
+            if !file(&mut transaction, &record).await? {
+                return Ok(Written::Taken);
+            }
+            transaction.commit().await?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
+
+    async fn insert_first(&self, record: Arc<KeyRecord>) -> Result<Written<()>, StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            let ever = sqlx::query("SELECT 1 FROM secrets WHERE account = ?1 LIMIT 1")
+                .bind(record.account.as_str())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if ever.is_some() {
+                return Ok(Written::Refused);
+            }
+            if !file(&mut transaction, &record).await? {
+                return Ok(Written::Taken);
+            }
+            transaction.commit().await?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
+
+    async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM secrets WHERE account = ?1 AND digest IS NOT NULL ORDER BY created_at, key_id"
+        ))
+        .bind(account.as_str())
+        .fetch_all(&self.management)
+        .await;
+        Ok(rows
+            .map_err(unavailable)?
+            .iter()
+            .filter_map(row::live)
+            .collect())
+    }
+
+    async fn get(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let mut connection = self.management.acquire().await.map_err(unavailable)?;
+        live(&mut connection, account, id)
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn rename(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        name: KeyName,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            sqlx::query("UPDATE secrets SET name = ?3 WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL")
+                .bind(account.as_str())
+                .bind(id.as_str())
+                .bind(name.as_str())
+                .execute(&mut *transaction)
+                .await?;
+            let Some(record) = live(&mut transaction, &account, &id).await? else {
+                return Ok(Written::NotFound);
+            };
+            transaction.commit().await?;
+            Ok(Written::Done(record))
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        secret: NewSecret,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            let Some(old) = live(&mut transaction, &account, &id).await? else {
+                return Ok(Written::NotFound);
+            };
+            end(
+                &mut transaction,
+                &account,
+                Some(&id),
+                EndCause::Regenerated,
+                at,
+            )
+            .await?;
+            let NewSecret { digest, hint } = secret;
+            let record = Arc::new(KeyRecord {
+                hint,
+                digest,
+                ..(*old).clone()
+            });
+            if !file(&mut transaction, &record).await? {
+                return Ok(Written::Taken);
+            }
+            transaction.commit().await?;
+            Ok(Written::Done(record))
+        })
+        .await
+    }
+
+    async fn rotate(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        successor: Arc<KeyRecord>,
+        grace_ends: SystemTime,
+        limit: usize,
+    ) -> Result<Written<()>, StoreError> {
+        let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            let superseded = sqlx::query(
+                "UPDATE secrets SET expires_at = min(coalesce(expires_at, ?3), ?3), replaced_by = ?4
+                 WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL",
+            )
+            .bind(account.as_str())
+            .bind(id.as_str())
+            .bind(milliseconds(grace_ends))
+            .bind(successor.id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+            if superseded.rows_affected() == 0 {
+                return Ok(Written::NotFound);
+            }
+            if active(&mut transaction, &account, successor.created_at).await? >= limit {
+                return Ok(Written::Refused);
+            }
+            if !file(&mut transaction, &successor).await? {
+                return Ok(Written::Taken);
+            }
+            transaction.commit().await?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
+
+    async fn delete(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        at: SystemTime,
+    ) -> Result<Written<()>, StoreError> {
+        let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            if end(&mut transaction, &account, Some(&id), EndCause::Deleted, at).await? == 0 {
+                return Ok(Written::NotFound);
+            }
+            transaction.commit().await?;
+            Ok(Written::Done(()))
+        })
+        .await
+    }
+
+    async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
+        let (pool, account) = (self.management.clone(), account.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            let ended = end(&mut transaction, &account, None, EndCause::Deleted, at).await?;
+            transaction.commit().await?;
+            Ok(ended)
+        })
+        .await
+    }
+}
+
+/// Takes the write lock first, so that what the transaction reads stays true until it commits.
+async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    pool.begin_with("BEGIN IMMEDIATE").await
+}
+
+/// How many keys of the account have not expired.
+async fn active(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    now: SystemTime,
+) -> Result<usize, sqlx::Error> {
+    let active: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM secrets
+         WHERE account = ?1 AND digest IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)",
+    )
+    .bind(account.as_str())
+    .bind(milliseconds(now))
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(active).unwrap_or(usize::MAX))
+}
+
+async fn live(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    id: &KeyId,
+) -> Result<Option<Arc<KeyRecord>>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM secrets WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL"
+    ))
+    .bind(account.as_str())
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.as_ref().and_then(row::live))
+}
+
+/// Adds a row; `false` when the fingerprint or the id is taken.
+async fn file(connection: &mut SqliteConnection, record: &KeyRecord) -> Result<bool, sqlx::Error> {
+    let filed = sqlx::query(concat!(
+        "INSERT INTO secrets (",
+        columns!(),
+        ")
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL, NULL) ON CONFLICT DO NOTHING"
+    ))
+    .bind(record.fingerprint().as_bytes().as_slice())
+    .bind(record.digest.as_bytes().as_slice())
+    .bind(record.id.as_str())
+    .bind(record.account.as_str())
+    .bind(record.name.as_str())
+    .bind(
+        record
+            .environment
+            .as_ref()
+            .map(|environment| environment.as_str()),
+    )
+    .bind(record.scopes.to_string())
+    .bind(&record.hint)
+    .bind(milliseconds(record.created_at))
+    .bind(record.expires_at.map(milliseconds))
+    .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .execute(connection)
+    .await?;
+    Ok(filed.rows_affected() == 1)
+}
+
+/// Ends one key of the account, or all of them, and returns how many there were.
+async fn end(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    id: Option<&KeyId>,
+    cause: EndCause,
+    at: SystemTime,
+) -> Result<usize, sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE secrets SET digest = NULL, ended_at = ?3, ended_by = ?4
+         WHERE account = ?1 AND (?2 IS NULL OR key_id = ?2) AND digest IS NOT NULL",
+    )
+    .bind(account.as_str())
+    .bind(id.map(KeyId::as_str))
+    .bind(milliseconds(at))
+    .bind(cause.as_str())
+    .execute(connection)
+    .await?;
+    Ok(usize::try_from(ended.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// Runs a write to its end even when the caller goes away: what has begun is then committed or
+/// rolled back whole, and its connection comes back clean.
+async fn to_the_end<T: Send + 'static>(
+    write: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(write).await {
+        Ok(written) => written.map_err(unavailable),
+        Err(stopped) => Err(StoreError::unavailable("sqlite", stopped)),
+    }
+}
+
+fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::unavailable("sqlite", error)
+}

@@ -1,0 +1,139 @@
+//! Opens the file: whose is it, which layout has it, and with which settings is it used.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::unavailable;
+use crate::store::StoreError;
+
+/// Each layout is reached from the one before it; the first from an empty file.
+const LAYOUTS: &[&str] = &[include_str!("layout-1.sql")];
+
+/// The newest layout, kept in the file's `user_version`.
+const NEWEST: i64 = 1;
+const _: () = assert!(LAYOUTS.len() == 1, "NEWEST counts the layouts");
+
+/// Marks a file as this crate's, in its `application_id`: "akey".
+const APPLICATION: i64 = 0x616b_6579;
+
+/// How long a write waits for another process's write.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Connections for verification. Each has a thread of its own.
+const READERS: u32 = 4;
+
+/// Makes the file if there is none, refuses it if it is not ours or from the future, and brings it to
+/// the newest layout, all before any setting of ours touches it.
+pub(super) async fn prepare(path: &Path) -> Result<(), StoreError> {
+    create(path).map_err(|error| StoreError::unavailable("sqlite", error))?;
+    let mut connection = settings(path).connect().await.map_err(unavailable)?;
+    let prepared = bring_up_to_date(&mut connection).await;
+    connection.close().await.map_err(unavailable)?;
+    prepared
+}
+
+async fn bring_up_to_date(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(unavailable)?;
+    let layout = layout(&mut transaction).await?;
+    let done = usize::try_from(layout).unwrap_or(0);
+    for step in &LAYOUTS[done..] {
+        sqlx::raw_sql(*step)
+            .execute(&mut *transaction)
+            .await
+            .map_err(unavailable)?;
+    }
+    if done < LAYOUTS.len() {
+        let marks =
+            format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {NEWEST};");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(marks))
+            .execute(&mut *transaction)
+            .await
+            .map_err(unavailable)?;
+    }
+    transaction.commit().await.map_err(unavailable)
+}
+
+/// The layout that the file has, 0 for an empty one.
+async fn layout(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let (application, layout, tables): (i64, i64, i64) = sqlx::query_as(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+         FROM pragma_application_id, pragma_user_version",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(unavailable)?;
+    let foreign = |what| {
+        Err(StoreError::Foreign {
+            store: "sqlite",
+            what,
+        })
+    };
+    match (application, layout, tables) {
+        (0, 0, 0) => Ok(0),
+        (APPLICATION, 1..=NEWEST, _) => Ok(layout),
+        (APPLICATION, found, _) if found > NEWEST => Err(StoreError::Newer {
+            store: "sqlite",
+            found,
+            known: NEWEST,
+        }),
+        _ => foreign("the file is the database of another application"),
+    }
+}
+
+/// Only its owner may read a new file; SQLite gives the files that it puts beside it the same rights.
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+pub(super) async fn management_pool(path: &Path) -> Result<SqlitePool, StoreError> {
+    pool(1, durable(path)).await
+}
+
+pub(super) async fn verification_pool(path: &Path) -> Result<SqlitePool, StoreError> {
+    pool(READERS, durable(path).pragma("query_only", "ON")).await
+}
+
+fn settings(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY)
+        .disable_statement_logging()
+}
+
+/// A commit returns when it is on the disk; readers never wait for a writer.
+fn durable(path: &Path) -> SqliteConnectOptions {
+    settings(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+}
+
+async fn pool(connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(BUSY)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A connection to a file does not go stale, and the test would cost as much as the lookup.
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(unavailable)
+}

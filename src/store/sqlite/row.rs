@@ -1,0 +1,107 @@
+//! Between rows and records. A row that cannot be read is damaged, and is passed over with an error
+//! event; it is never guessed at.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::digest::{Fingerprint, KeyDigest};
+use crate::record::{EndCause, InvalidText, KeyRecord, Tombstone};
+use crate::store::Entry;
+
+/// What [`entry`] wants to be selected, in its order.
+macro_rules! columns {
+    () => {
+        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, ended_at, ended_by"
+    };
+}
+pub(super) use columns;
+
+/// What a row holds, unless it is damaged.
+pub(super) fn entry(row: &SqliteRow) -> Option<Entry> {
+    read(row)
+        .inspect_err(|damage| {
+            let fingerprint = row.try_get(0).ok().and_then(|bytes: &[u8]| bytes.try_into().ok());
+            let fingerprint = fingerprint.map(|bytes| Fingerprint::from_bytes(bytes).to_string());
+            tracing::error!(target: "tower_api_key", store = "sqlite", fingerprint, %damage, "a damaged row was passed over");
+        })
+        .ok()
+}
+
+/// The live record that a row holds, unless it is damaged or ended.
+pub(super) fn live(row: &SqliteRow) -> Option<Arc<KeyRecord>> {
+    match entry(row)? {
+        Entry::Live(record) => Some(record),
+        Entry::Ended(_) => None,
+    }
+}
+
+pub(super) fn milliseconds(time: SystemTime) -> i64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error("a column cannot be read: {0}")]
+    Column(#[from] sqlx::Error),
+    #[error("{0}")]
+    Text(#[from] InvalidText),
+    #[error("the {0} is not one")]
+    Value(&'static str),
+}
+
+fn read(row: &SqliteRow) -> Result<Entry, Damage> {
+    let fingerprint: &[u8] = row.try_get(0)?;
+    let fingerprint = fingerprint
+        .try_into()
+        .map_err(|_| Damage::Value("fingerprint"))?;
+    let fingerprint = Fingerprint::from_bytes(fingerprint);
+    let digest: Option<&[u8]> = row.try_get(1)?;
+    let id = row.try_get::<&str, _>(2)?.parse()?;
+    let account = row.try_get::<&str, _>(3)?.parse()?;
+    let name = row.try_get::<&str, _>(4)?.parse()?;
+    let Some(digest) = digest else {
+        return Ok(Entry::Ended(Arc::new(Tombstone {
+            fingerprint,
+            key: id,
+            account,
+            name,
+            cause: cause(row.try_get(12)?)?,
+            ended_at: time(row.try_get(11)?)?,
+        })));
+    };
+    let digest = KeyDigest::from_bytes(digest.try_into().map_err(|_| Damage::Value("digest"))?);
+    if digest.fingerprint() != fingerprint {
+        return Err(Damage::Value("digest"));
+    }
+    let environment: Option<&str> = row.try_get(5)?;
+    let expires_at: Option<i64> = row.try_get(9)?;
+    let replaced_by: Option<&str> = row.try_get(10)?;
+    Ok(Entry::Live(Arc::new(KeyRecord {
+        environment: environment.map(str::parse).transpose()?,
+        scopes: row.try_get::<&str, _>(6)?.parse()?,
+        hint: row.try_get(7)?,
+        expires_at: expires_at.map(time).transpose()?,
+        replaced_by: replaced_by.map(str::parse).transpose()?,
+        ..KeyRecord::new(id, account, name, digest, time(row.try_get(8)?)?)
+    })))
+}
+
+fn time(milliseconds: i64) -> Result<SystemTime, Damage> {
+    u64::try_from(milliseconds)
+        .ok()
+        .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(since)))
+        .ok_or(Damage::Value("time"))
+}
+
+fn cause(word: &str) -> Result<EndCause, Damage> {
+    [EndCause::Deleted, EndCause::Regenerated]
+        .into_iter()
+        .find(|cause| cause.as_str() == word)
+        .ok_or(Damage::Value("cause of the end"))
+}

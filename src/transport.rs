@@ -1,0 +1,229 @@
+//! May this connection carry a key? Knows no store and reads no key.
+//!
+//! Whether a request came over HTTPS is a fact about its connection, and nothing that the client
+//! wrote can prove it: over plain TCP, `GET https://host/ HTTP/1.1` and HTTP/2's `:scheme: https`
+//! arrive with an `https` URI, and HTTP/2 over real TLS can arrive with no scheme at all. So the
+//! [`Transport`] rule looks at two things only:
+//!
+//! * the [`Connection`] in the request's extensions, put there by the side that accepted the
+//!   connection. Only this crate's TLS acceptors (feature `tls`) can build one that says TLS;
+//! * behind a proxy that ends TLS, one header chosen by the service, from the addresses of
+//!   [`TrustedProxies`] only.
+//!
+//! | the service | the rule |
+//! | --- | --- |
+//! | ends TLS itself | [`Transport::tls`], the default |
+//! | is behind a proxy that ends TLS | [`Transport::behind`] |
+//! | listens on a Unix socket or in a sidecar | [`Transport::dangerously_assume_https`] |
+//! | runs on a developer's machine | [`Transport::insecure_on_loopback`] |
+//!
+//! Where a proxy ends TLS:
+//!
+//! ```
+//! use tower_api_key::{ApiKeyLayer, MemoryStore, Transport, TrustedProxies};
+//!
+//! let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"])?;
+//! let layer = ApiKeyLayer::new(MemoryStore::new()).with_transport(Transport::behind(proxies));
+//! # Ok::<_, tower_api_key::InvalidProxies>(())
+//! ```
+
+mod forwarded;
+mod proxies;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderMap, HeaderName, header};
+
+pub use proxies::{InvalidProxies, TrustedProxies};
+
+use crate::rejection::RejectionKind;
+
+/// The connection that a request came over, in the request's extensions: the peer, taken from the
+/// socket, and whether TLS was ended on this connection in this process.
+///
+/// Anybody can say that a connection is plain; only the acceptors of feature `tls` can say that it
+/// is TLS, so no service can claim it by mistake:
+///
+/// ```compile_fail
+/// let forged = tower_api_key::Connection { peer: None, is_tls: true };
+/// ```
+///
+/// Outside of axum, [`AttachConnection`](crate::middleware::AttachConnection) puts it on every
+/// request of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    peer: Option<SocketAddr>,
+    is_tls: bool,
+}
+
+impl Connection {
+    /// A connection without TLS. `peer` must come from the socket, never from a header.
+    #[must_use]
+    pub fn plain(peer: SocketAddr) -> Self {
+        Self {
+            peer: Some(peer),
+            is_tls: false,
+        }
+    }
+
+    /// The evidence. For `tls.rs` alone; a test holds that.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_ended_here(peer: SocketAddr) -> Self {
+        Self {
+            peer: Some(peer),
+            is_tls: true,
+        }
+    }
+
+    /// The other end of the socket.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether TLS was ended on this connection, in this process.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+}
+
+/// The rule by which a request counts as having come over HTTPS.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    rule: Rule,
+    advised: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    Tls,
+    Behind(TrustedProxies),
+    InsecureOnLoopback,
+    AssumeHttps,
+}
+
+impl Transport {
+    /// TLS is ended in this process, by an acceptor of the module `tls`. The default.
+    #[must_use]
+    pub fn tls() -> Self {
+        Self::by(Rule::Tls)
+    }
+
+    /// TLS is ended by a proxy in front. A request from a trusted proxy is what that proxy's header
+    /// says, even when the proxy itself speaks TLS to this process; any other request needs TLS
+    /// ended in this process.
+    #[must_use]
+    pub fn behind(proxies: TrustedProxies) -> Self {
+        Self::by(Rule::Behind(proxies))
+    }
+
+    /// For development: plain HTTP, but only from this machine's loopback addresses and only where
+    /// no header shows that something forwarded the request. Never for production: a tunnel or a
+    /// proxy on the same machine has a loopback address.
+    #[must_use]
+    pub fn insecure_on_loopback() -> Self {
+        Self::by(Rule::InsecureOnLoopback)
+    }
+
+    /// Every request counts as HTTPS. **The operator vouches** that the listener cannot be reached
+    /// but through something that ends TLS: a sidecar's loopback port, a Unix socket. Whatever else
+    /// reaches it sends its keys in the clear. With a proxy at a known address, use
+    /// [`behind`](Self::behind) instead.
+    #[must_use]
+    pub fn dangerously_assume_https() -> Self {
+        Self::by(Rule::AssumeHttps)
+    }
+
+    fn by(rule: Rule) -> Self {
+        Self {
+            rule,
+            advised: Arc::default(),
+        }
+    }
+
+    /// Whether the request came over HTTPS, by the rule.
+    pub(crate) fn check(
+        &self,
+        headers: &HeaderMap,
+        connection: Option<Connection>,
+    ) -> Result<(), RejectionKind> {
+        if self.permits(headers, connection) {
+            return Ok(());
+        }
+        if connection.is_none() {
+            self.advise_once();
+        }
+        Err(RejectionKind::NotHttps)
+    }
+
+    fn permits(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
+        let is_tls = connection.is_some_and(|connection| connection.is_tls);
+        let peer = connection.and_then(|connection| connection.peer_ip());
+        match &self.rule {
+            Rule::Tls => is_tls,
+            Rule::Behind(proxies) => match peer {
+                Some(peer) if proxies.contain(peer) => proxies.say_https(headers),
+                _ => is_tls,
+            },
+            Rule::InsecureOnLoopback => {
+                is_tls || (peer.is_some_and(|peer| peer.is_loopback()) && !is_forwarded(headers))
+            }
+            Rule::AssumeHttps => true,
+        }
+    }
+
+    /// A service that was never told about its connections refuses everybody: say so, and what to do.
+    fn advise_once(&self) {
+        if !self.advised.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                target: "tower_api_key",
+                rule = self.name(),
+                "every request is refused, because nothing says which connection it came over. \
+                 Where this process ends TLS: accept with tower_api_key::tls. \
+                 Behind a proxy that ends TLS: Transport::behind(TrustedProxies), and serve with the peer's address \
+                 (into_make_service_with_connect_info::<SocketAddr>() and axum::protect, or AttachConnection). \
+                 For development: Transport::insecure_on_loopback(), with the peer's address too."
+            );
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.rule {
+            Rule::Tls => "tls",
+            Rule::Behind(_) => "behind trusted proxies",
+            Rule::InsecureOnLoopback => "insecure on loopback",
+            Rule::AssumeHttps => "assume https",
+        }
+    }
+
+    /// Whether the rule lets keys travel in the clear.
+    pub(crate) fn is_insecure(&self) -> bool {
+        matches!(self.rule, Rule::InsecureOnLoopback | Rule::AssumeHttps)
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self::tls()
+    }
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    static MARKS: [HeaderName; 4] = [
+        header::FORWARDED,
+        header::VIA,
+        HeaderName::from_static("x-forwarded-for"),
+        HeaderName::from_static("x-forwarded-proto"),
+    ];
+    MARKS.iter().any(|mark| headers.contains_key(mark))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The proxies whose word is taken, and the one header that they say it in.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, header};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::forwarded;
+
+/// The addresses of the proxies that end TLS for this service, and the header in which they say
+/// whether the client's connection was HTTPS.
+///
+/// The service chooses **one** header; the other is not looked at. The header must be there exactly
+/// once and say exactly `https`: an absent one, a repeated one, a list (which is what a proxy that
+/// appends to the client's own header produces) and anything odd mean *not HTTPS*. Configure the
+/// proxy to **set** the header, not to append to it.
+///
+/// An empty list trusts nobody.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies {
+    networks: Arc<[IpNet]>,
+    header: ProxyHeader,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ProxyHeader {
+    XForwardedProto,
+    Forwarded,
+}
+
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+impl TrustedProxies {
+    /// Proxies that say it in `X-Forwarded-Proto`.
+    ///
+    /// `networks` are CIDR blocks (`10.0.0.0/8`, `2001:db8::/32`) or single addresses. An
+    /// IPv4-mapped IPv6 block (`::ffff:10.0.0.0/104`) is the IPv4 block.
+    ///
+    /// # Errors
+    ///
+    /// When a network does not parse, has bits set beyond its prefix (`10.0.0.1/8`: is it that host
+    /// or the block?), or is everybody (`0.0.0.0/0`, `::/0`).
+    pub fn x_forwarded_proto<N: AsRef<str>>(
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<Self, InvalidProxies> {
+        Self::by(ProxyHeader::XForwardedProto, networks)
+    }
+
+    /// Proxies that say it in the `proto` parameter of `Forwarded` (RFC 7239 § 5.4).
+    ///
+    /// # Errors
+    ///
+    /// As [`x_forwarded_proto`](Self::x_forwarded_proto).
+    pub fn forwarded<N: AsRef<str>>(
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<Self, InvalidProxies> {
+        Self::by(ProxyHeader::Forwarded, networks)
+    }
+
+    fn by<N: AsRef<str>>(
+        header: ProxyHeader,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<Self, InvalidProxies> {
+        let networks = networks
+            .into_iter()
+            .map(|text| parse_network(text.as_ref()));
+        Ok(Self {
+            networks: networks.collect::<Result<_, _>>()?,
+            header,
+        })
+    }
+
+    /// Whether a peer, in its canonical form, is one of the proxies.
+    pub(super) fn contain(&self, peer: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Whether the one header is there once and says `https`.
+    pub(super) fn say_https(&self, headers: &HeaderMap) -> bool {
+        match self.header {
+            ProxyHeader::XForwardedProto => {
+                only_line(headers, &X_FORWARDED_PROTO).is_some_and(|line| line == b"https")
+            }
+            ProxyHeader::Forwarded => {
+                only_line(headers, &header::FORWARDED).is_some_and(forwarded::says_https)
+            }
+        }
+    }
+}
+
+fn only_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then_some(line.as_bytes())
+}
+
+fn parse_network(text: &str) -> Result<IpNet, InvalidProxies> {
+    let invalid = |fault| InvalidProxies {
+        network: text.chars().take(64).collect(),
+        fault,
+    };
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text
+            .parse::<IpNet>()
+            .map_err(|_| invalid(Fault::Unreadable))?,
+    };
+    if network.trunc() != network {
+        return Err(invalid(Fault::HostBits));
+    }
+    let network = canonical(network);
+    if network.prefix_len() == 0 {
+        return Err(invalid(Fault::Everybody));
+    }
+    Ok(network)
+}
+
+/// An IPv4-mapped block is the IPv4 block, as an IPv4-mapped peer is the IPv4 peer.
+fn canonical(network: IpNet) -> IpNet {
+    match (network, network.addr().to_canonical()) {
+        (IpNet::V6(mapped), IpAddr::V4(address)) if mapped.prefix_len() >= 96 => {
+            Ipv4Net::new(address, mapped.prefix_len() - 96).map_or(network, IpNet::V4)
+        }
+        _ => network,
+    }
+}
+
+/// A list of proxies that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("trusted proxy {network:?}: {fault}")]
+pub struct InvalidProxies {
+    network: String,
+    fault: Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error("neither an address nor a CIDR block")]
+    Unreadable,
+    #[error(
+        "the address has bits beyond the prefix: give the block's first address, or a single address without a prefix"
+    )]
+    HostBits,
+    #[error(
+        "this is everybody: name the proxies' addresses, or use Transport::dangerously_assume_https where the listener cannot be reached otherwise"
+    )]
+    Everybody,
+}
