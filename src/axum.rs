@@ -67,9 +67,7 @@ use crate::transport::Connection;
 /// [`into_make_service_with_connect_info`](Protected::into_make_service_with_connect_info), so that
 /// the layer knows the peer.
 pub fn protect(router: Router, layer: ApiKeyLayer) -> Protected {
-    Protected {
-        service: layer.with_axum_connect_info().layer(router),
-    }
+    Protected { service: layer.with_axum_connect_info().layer(router) }
 }
 
 impl ApiKeyLayer {
@@ -77,15 +75,8 @@ impl ApiKeyLayer {
     /// [`protect`] does this by itself.
     pub fn with_axum_connect_info(self) -> Self {
         self.with_connection_source(|extensions: &Extensions| {
-            let peer = || {
-                extensions
-                    .get::<ConnectInfo<SocketAddr>>()
-                    .map(|info| info.0)
-            };
-            extensions
-                .get()
-                .copied()
-                .or_else(|| peer().map(Connection::plain))
+            let peer = || extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+            extensions.get().copied().or_else(|| peer().map(Connection::plain))
         })
     }
 }
@@ -131,9 +122,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ProtectedFuture<B> {
-        ProtectedFuture {
-            future: self.service.call(request),
-        }
+        ProtectedFuture { future: self.service.call(request) }
     }
 }
 
@@ -161,9 +150,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = std::task::ready!(self.project().future.poll(cx))?;
-        Poll::Ready(Ok(
-            response.map(|body| body.into_inner().unwrap_or_else(Body::from))
-        ))
+        Poll::Ready(Ok(response.map(|body| body.into_inner().unwrap_or_else(Body::from))))
     }
 }
 

@@ -64,10 +64,8 @@ impl KeyDigest {
 
     /// Whether two digests are equal, in time that does not depend on where they differ.
     pub(crate) fn matches(&self, other: &Self) -> bool {
-        let difference = self
-            .lanes()
-            .zip(other.lanes())
-            .fold(0, |seen, (ours, theirs)| seen | (ours ^ theirs));
+        let difference =
+            self.lanes().zip(other.lanes()).fold(0, |seen, (ours, theirs)| seen | (ours ^ theirs));
         difference.ct_eq(&0).into()
     }
 

@@ -20,11 +20,7 @@ impl Places {
     /// because somebody in between may have looked at the other one.
     pub(crate) fn presented_key(self, headers: &HeaderMap) -> Result<KeyText<'_>, RejectionKind> {
         let in_header = only_line(headers, &API_KEY)?.map(HeaderValue::as_bytes);
-        let in_bearer = if self.bearer {
-            bearer_token(headers)?
-        } else {
-            None
-        };
+        let in_bearer = if self.bearer { bearer_token(headers)? } else { None };
         let key = match (in_header, in_bearer) {
             (Some(_), Some(_)) => return Err(RejectionKind::AmbiguousKey),
             // An empty line is a variable that was not set: say that no key came, which helps.
@@ -78,18 +74,15 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<&[u8]>, RejectionKind> {
     Ok(only_line(headers, &header::AUTHORIZATION)?.and_then(after_bearer))
 }
 
-/// What follows `Bearer` and its spaces. The scheme's case does not matter (RFC 9110 § 11.1); other
-/// schemes are not ours to judge.
+/// What follows the scheme `Bearer` and its spaces. The scheme's case does not matter (RFC 9110
+/// § 11.1); other schemes are not ours to judge.
 fn after_bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return None;
-    }
-    match rest.iter().position(|&byte| byte != b' ') {
-        Some(0) => None,
-        Some(start) => Some(&rest[start..]),
-        None => Some(b""),
-    }
+    let value = value.as_bytes();
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let scheme = value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme);
+    let token = rest.iter().position(|&byte| byte != b' ').unwrap_or(rest.len());
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| &rest[token..])
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
 //! Around it: `record.rs`, `clock.rs`, [`store`] and its leaves, [`manage`]. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`].
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod middleware;

@@ -102,10 +102,7 @@ impl KeyManager {
         let new = new.settled(now)?;
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
-            let written = self
-                .registry
-                .insert(Arc::clone(&issued.record), self.limit)
-                .await?;
+            let written = self.registry.insert(Arc::clone(&issued.record), self.limit).await?;
             if self.is_done(written)?.is_some() {
                 return Ok(issued.logged("key created"));
             }
@@ -128,11 +125,7 @@ impl KeyManager {
         let new = new.settled(now)?;
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
-            match self
-                .registry
-                .insert_first(Arc::clone(&issued.record))
-                .await?
-            {
+            match self.registry.insert_first(Arc::clone(&issued.record)).await? {
                 Written::Refused => return Ok(None),
                 written if self.is_done(written)?.is_some() => {
                     return Ok(Some(issued.logged("key created")));
@@ -162,10 +155,7 @@ impl KeyManager {
         account: &AccountId,
         id: &KeyId,
     ) -> Result<Arc<KeyRecord>, ManageError> {
-        self.registry
-            .get(account, id)
-            .await?
-            .ok_or(ManageError::NotFound)
+        self.registry.get(account, id).await?.ok_or(ManageError::NotFound)
     }
 
     /// Gives a key another name.
@@ -203,10 +193,7 @@ impl KeyManager {
         }
         for _ in 0..ATTEMPTS {
             let key = generate::key(&self.prefix, old.environment.as_ref())?;
-            let secret = NewSecret {
-                digest: KeyDigest::of(key.text()),
-                hint: key.hint(),
-            };
+            let secret = NewSecret::new(KeyDigest::of(key.text()), key.hint());
             let replaced = self.registry.replace(account, id, secret, now).await?;
             if let Some(record) = self.is_done(replaced)? {
                 return Ok(IssuedKey { record, key }.logged("key regenerated"));
@@ -240,10 +227,8 @@ impl KeyManager {
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
             let successor = Arc::clone(&issued.record);
-            let rotated = self
-                .registry
-                .rotate(account, id, successor, grace_ends, self.limit)
-                .await?;
+            let rotated =
+                self.registry.rotate(account, id, successor, grace_ends, self.limit).await?;
             if self.is_done(rotated)?.is_some() {
                 log("key rotated", &old);
                 return Ok(issued.logged("key created"));
@@ -261,7 +246,7 @@ impl KeyManager {
     pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
         let deleted = self.registry.delete(account, id, self.now()).await?;
         self.is_done(deleted)?;
-        tracing::info!(target: "tower_api_key", key_id = %id, ?account, "key deleted");
+        tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), "key deleted");
         Ok(())
     }
 
@@ -272,7 +257,7 @@ impl KeyManager {
     /// [`Store`](ManageError::Store).
     pub async fn delete_all(&self, account: &AccountId) -> Result<usize, ManageError> {
         let deleted = self.registry.delete_all(account, self.now()).await?;
-        tracing::info!(target: "tower_api_key", deleted, ?account, "all keys of the account deleted");
+        tracing::info!(target: "tower_api_key", deleted, account = account.as_str(), "all keys of the account deleted");
         Ok(deleted)
     }
 
@@ -290,18 +275,9 @@ impl KeyManager {
             scopes: new.scopes.clone(),
             hint: key.hint(),
             expires_at: new.expires_at,
-            ..KeyRecord::new(
-                generate::id()?,
-                account.clone(),
-                new.name.clone(),
-                digest,
-                now,
-            )
+            ..KeyRecord::new(generate::id()?, account.clone(), new.name.clone(), digest, now)
         };
-        Ok(IssuedKey {
-            record: Arc::new(record),
-            key,
-        })
+        Ok(IssuedKey { record: Arc::new(record), key })
     }
 
     /// What a write gave, or `None` when another key must be tried.
@@ -341,12 +317,7 @@ pub struct NewKey {
 impl NewKey {
     /// A key with a name, for every environment, without scopes, that does not expire.
     pub fn new(name: KeyName) -> Self {
-        Self {
-            name,
-            environment: None,
-            scopes: Scopes::default(),
-            expires_at: None,
-        }
+        Self { name, environment: None, scopes: Scopes::default(), expires_at: None }
     }
 
     /// Binds the key to an environment, which becomes part of its text.
@@ -382,16 +353,13 @@ impl NewKey {
 
     /// What a rotation makes of an old key.
     fn successor_of(old: &KeyRecord, now: SystemTime) -> Result<Self, ManageError> {
-        let lifetime = old
-            .expires_at
-            .map(|end| end.duration_since(old.created_at).unwrap_or_default());
+        let lifetime =
+            old.expires_at.map(|end| end.duration_since(old.created_at).unwrap_or_default());
         Self {
             name: old.name.clone(),
             environment: old.environment.clone(),
             scopes: old.scopes.clone(),
-            expires_at: lifetime
-                .map(|lifetime| expiry(now.checked_add(lifetime)))
-                .transpose()?,
+            expires_at: lifetime.map(|lifetime| expiry(now.checked_add(lifetime))).transpose()?,
         }
         .settled(now)
     }
@@ -406,9 +374,7 @@ fn expiry(end: Option<SystemTime>) -> Result<SystemTime, ManageError> {
 
 /// Rounded down, so that every store can keep it exactly. Times before 1970 are not met here.
 fn to_milliseconds(time: SystemTime) -> SystemTime {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH
         + Duration::from_secs(since.as_secs())
         + Duration::from_millis(since.subsec_millis().into())
@@ -441,9 +407,7 @@ impl IssuedKey {
 
 impl std::fmt::Debug for IssuedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IssuedKey")
-            .field("record", &self.record)
-            .finish_non_exhaustive()
+        f.debug_struct("IssuedKey").field("record", &self.record).finish_non_exhaustive()
     }
 }
 
@@ -451,8 +415,8 @@ fn log(what: &'static str, record: &KeyRecord) {
     tracing::info!(
         target: "tower_api_key",
         key_id = %record.id,
-        key_name = ?record.name,
-        account = ?record.account,
+        key_name = record.name.as_str(),
+        account = record.account.as_str(),
         fingerprint = %record.fingerprint(),
         "{what}"
     );

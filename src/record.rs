@@ -77,10 +77,7 @@ impl KeyRecord {
     #[must_use]
     pub fn superseded(&self, successor: KeyId, grace_ends: SystemTime) -> Self {
         Self {
-            expires_at: Some(
-                self.expires_at
-                    .map_or(grace_ends, |end| end.min(grace_ends)),
-            ),
+            expires_at: Some(self.expires_at.map_or(grace_ends, |end| end.min(grace_ends))),
             replaced_by: Some(successor),
             ..self.clone()
         }

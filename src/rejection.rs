@@ -166,12 +166,7 @@ impl Rejection {
 
 impl From<RejectionKind> for Rejection {
     fn from(kind: RejectionKind) -> Self {
-        Self {
-            kind,
-            fingerprint: None,
-            subject: None,
-            source: None,
-        }
+        Self { kind, fingerprint: None, subject: None, source: None }
     }
 }
 

@@ -26,6 +26,7 @@
 //!
 //! `examples/custom_store.rs` is a whole program with a store that waits.
 
+mod arc;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -150,6 +151,14 @@ pub struct NewSecret {
     pub hint: String,
 }
 
+impl NewSecret {
+    /// The stored part of a secret.
+    #[must_use]
+    pub fn new(digest: KeyDigest, hint: String) -> Self {
+        Self { digest, hint }
+    }
+}
+
 /// What a store files under a fingerprint.
 #[derive(Clone, Debug)]
 #[allow(
@@ -227,12 +236,6 @@ impl fmt::Debug for Lookup {
     }
 }
 
-impl<T: KeyStore + ?Sized> KeyStore for Arc<T> {
-    fn find(&self, fingerprint: Fingerprint) -> Lookup {
-        (**self).find(fingerprint)
-    }
-}
-
 /// Why a store could not answer. Never means that there is no such key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -282,9 +285,6 @@ impl StoreError {
         store: &'static str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self::Unavailable {
-            store,
-            source: source.into(),
-        }
+        Self::Unavailable { store, source: source.into() }
     }
 }

@@ -74,10 +74,7 @@ impl Acceptor {
     ) -> io::Result<(TlsStream<TcpStream>, AttachConnection<S>)> {
         let peer = socket.peer_addr()?;
         let stream = tokio::time::timeout(HANDSHAKE_LIMIT, self.0.accept(socket)).await??;
-        Ok((
-            stream,
-            AttachConnection::new(service, Connection::tls_ended_here(peer)),
-        ))
+        Ok((stream, AttachConnection::new(service, Connection::tls_ended_here(peer))))
     }
 }
 
@@ -115,10 +112,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for AxumServerAcceptor {
         Box::pin(async move {
             let peer = socket.peer_addr()?;
             let (stream, service) = acceptor.accept(socket, service).await?;
-            Ok((
-                stream,
-                AttachConnection::new(service, Connection::tls_ended_here(peer)),
-            ))
+            Ok((stream, AttachConnection::new(service, Connection::tls_ended_here(peer))))
         })
     }
 }

@@ -62,19 +62,13 @@ impl Connection {
     /// A connection without TLS. `peer` must come from the socket, never from a header.
     #[must_use]
     pub fn plain(peer: SocketAddr) -> Self {
-        Self {
-            peer: Some(peer),
-            is_tls: false,
-        }
+        Self { peer: Some(peer), is_tls: false }
     }
 
     /// The evidence. For `tls.rs` alone; a test holds that.
     #[cfg(feature = "tls")]
     pub(crate) fn tls_ended_here(peer: SocketAddr) -> Self {
-        Self {
-            peer: Some(peer),
-            is_tls: true,
-        }
+        Self { peer: Some(peer), is_tls: true }
     }
 
     /// The other end of the socket.
@@ -142,10 +136,7 @@ impl Transport {
     }
 
     fn by(rule: Rule) -> Self {
-        Self {
-            rule,
-            advised: Arc::default(),
-        }
+        Self { rule, advised: Arc::default() }
     }
 
     /// Whether the request came over HTTPS, by the rule.
@@ -216,11 +207,17 @@ impl Default for Transport {
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
-    static MARKS: [HeaderName; 4] = [
+    // What proxies and tunnels add, and programs on the same machine do not.
+    static MARKS: [HeaderName; 9] = [
         header::FORWARDED,
         header::VIA,
         HeaderName::from_static("x-forwarded-for"),
+        HeaderName::from_static("x-forwarded-host"),
         HeaderName::from_static("x-forwarded-proto"),
+        HeaderName::from_static("x-real-ip"),
+        HeaderName::from_static("true-client-ip"),
+        HeaderName::from_static("cf-connecting-ip"),
+        HeaderName::from_static("cdn-loop"),
     ];
     MARKS.iter().any(|mark| headers.contains_key(mark))
 }

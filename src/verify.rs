@@ -62,9 +62,7 @@ impl Verifier {
         }
         let asked = catch_unwind(AssertUnwindSafe(|| {
             let lookup = self.store.find(fingerprint);
-            lookup
-                .now_or_later()
-                .map_err(|lookup| (lookup, self.deadline()))
+            lookup.now_or_later().map_err(|lookup| (lookup, self.deadline()))
         }));
         match asked {
             Ok(Ok(found)) => Verification::Decided(self.judge(&presented, found)),

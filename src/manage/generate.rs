@@ -26,8 +26,7 @@ pub(super) fn key(
 /// A new id: `key_` and 22 unbiased base62 digits.
 pub(super) fn id() -> Result<KeyId, ManageError> {
     let text = format!("key_{}", *base62(ID_DIGITS)?);
-    text.parse()
-        .map_err(|error| ManageError::Randomness(Box::new(error)))
+    text.parse().map_err(|error| ManageError::Randomness(Box::new(error)))
 }
 
 fn base62(digits: usize) -> Result<Zeroizing<String>, ManageError> {
@@ -73,3 +72,6 @@ impl TryRng for SystemGenerator {
 }
 
 impl TryCryptoRng for SystemGenerator {}
+
+#[cfg(test)]
+mod tests;

@@ -30,17 +30,11 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     pub(super) fn inner(body: B) -> Self {
-        Self {
-            kind: Kind::Inner { body },
-        }
+        Self { kind: Kind::Inner { body } }
     }
 
     pub(super) fn refusal(bytes: Bytes) -> Self {
-        Self {
-            kind: Kind::Refusal {
-                bytes: Some(bytes).filter(|bytes| !bytes.is_empty()),
-            },
-        }
+        Self { kind: Kind::Refusal { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
     }
 
     /// The inner service's body, or the refusal's bytes.
@@ -92,3 +86,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,15 +53,11 @@ where
     S: Service<Request<ReqBody>>,
 {
     pub(super) fn admitted(future: S::Future, answers: &Answers) -> Self {
-        Self {
-            state: State::admitted(future, answers),
-        }
+        Self { state: State::admitted(future, answers) }
     }
 
     pub(super) fn refused(response: Response<Bytes>) -> Self {
-        Self {
-            state: State::refused(response),
-        }
+        Self { state: State::refused(response) }
     }
 
     pub(super) fn waiting(
@@ -70,15 +66,8 @@ where
         request: Request<ReqBody>,
         guard: Arc<Guard>,
     ) -> Self {
-        let waiting = Some(Box::new(Waiting {
-            lookup,
-            ready,
-            request,
-            guard,
-        }));
-        Self {
-            state: State::Waiting { waiting },
-        }
+        let waiting = Some(Box::new(Waiting { lookup, ready, request, guard }));
+        Self { state: State::Waiting { waiting } }
     }
 }
 
@@ -87,16 +76,11 @@ where
     S: Service<Request<ReqBody>>,
 {
     fn admitted(future: S::Future, answers: &Answers) -> Self {
-        Self::Admitted {
-            future,
-            bearer: answers.bearer,
-        }
+        Self::Admitted { future, bearer: answers.bearer }
     }
 
     fn refused(response: Response<Bytes>) -> Self {
-        Self::Refused {
-            response: Some(response),
-        }
+        Self::Refused { response: Some(response) }
     }
 }
 
@@ -106,12 +90,7 @@ where
 {
     /// Calls the inner service, which was ready all along, or refuses.
     fn proceed(self, verdict: Result<Identity, Rejection>) -> State<S, ReqBody> {
-        let Self {
-            mut ready,
-            mut request,
-            guard,
-            ..
-        } = self;
+        let Self { mut ready, mut request, guard, .. } = self;
         match verdict {
             Ok(identity) => {
                 request.extensions_mut().insert(identity);
@@ -131,10 +110,7 @@ where
     /// # Panics
     ///
     /// When polled again after it was ready, and when the inner service does.
-    #[allow(
-        clippy::expect_used,
-        reason = "the contract of Future: not polled after it was ready"
-    )]
+    #[allow(clippy::expect_used, reason = "the contract of Future: not polled after it was ready")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         const AGAIN: &str = "ResponseFuture polled after completion";
         let mut state = self.project().state;

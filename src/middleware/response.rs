@@ -22,14 +22,56 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::record::InvalidText;
+use crate::record::{AccountId, InvalidText, KeyName};
 use crate::rejection::{Refusal, Rejection};
+
+/// What clients are told. A macro, because the bodies are put together when this is compiled.
+macro_rules! message {
+    (NotHttps) => {
+        "API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."
+    };
+    (MissingKey) => {
+        "No API key was sent. Send it in the API-Key header, over HTTPS."
+    };
+    (InvalidKey) => {
+        "Invalid API key."
+    };
+    (MissingScope) => {
+        "This API key does not allow this call."
+    };
+    (Unavailable) => {
+        "The API key could not be checked. Try again in a moment."
+    };
+}
+
+/// The default body of a refusal.
+macro_rules! json {
+    ($kind:literal, $refusal:ident) => {
+        concat!(r#"{"type":""#, $kind, r#"","message":""#, message!($refusal), r#""}"#)
+    };
+}
+
+/// The RFC 9457 body of a refusal.
+macro_rules! problem {
+    ($title:literal, $status:literal, $refusal:ident) => {
+        concat!(
+            r#"{"type":"about:blank","title":""#,
+            $title,
+            r#"","status":"#,
+            $status,
+            r#","detail":""#,
+            message!($refusal),
+            r#""}"#
+        )
+    };
+}
 
 /// Makes the response to a refused request.
 ///
 /// Implemented by [`Json`], [`ProblemDetails`] and every function or closure of
 /// `Fn(Refusal, &HeaderMap) -> Response<Bytes>`. A redirection is not sent, because clients follow it
-/// with the key: [`Json`] answers instead, and an error event says so.
+/// with the key, nor is a 1xx: [`Json`] answers instead, and an error event says so. A success is sent:
+/// gRPC has its own status.
 pub trait RenderRefusal: Send + Sync + 'static {
     /// The response to `refusal`; `request` are the request's headers, without the key.
     fn render(&self, refusal: Refusal, request: &HeaderMap) -> Response<Bytes>;
@@ -67,13 +109,11 @@ impl Refusal {
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
-            Self::NotHttps => {
-                "API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."
-            }
-            Self::MissingKey => "No API key was sent. Send it in the API-Key header, over HTTPS.",
-            Self::InvalidKey => "Invalid API key.",
-            Self::MissingScope => "This API key does not allow this call.",
-            Self::Unavailable => "The API key could not be checked. Try again in a moment.",
+            Self::NotHttps => message!(NotHttps),
+            Self::MissingKey => message!(MissingKey),
+            Self::InvalidKey => message!(InvalidKey),
+            Self::MissingScope => message!(MissingScope),
+            Self::Unavailable => message!(Unavailable),
         }
     }
 }
@@ -81,21 +121,11 @@ impl Refusal {
 impl RenderRefusal for Json {
     fn render(&self, refusal: Refusal, _: &HeaderMap) -> Response<Bytes> {
         let body = match refusal {
-            Refusal::NotHttps => {
-                r#"{"type":"authentication_error","message":"API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."}"#
-            }
-            Refusal::MissingKey => {
-                r#"{"type":"authentication_error","message":"No API key was sent. Send it in the API-Key header, over HTTPS."}"#
-            }
-            Refusal::InvalidKey => {
-                r#"{"type":"authentication_error","message":"Invalid API key."}"#
-            }
-            Refusal::MissingScope => {
-                r#"{"type":"authentication_error","message":"This API key does not allow this call."}"#
-            }
-            Refusal::Unavailable => {
-                r#"{"type":"api_error","message":"The API key could not be checked. Try again in a moment."}"#
-            }
+            Refusal::NotHttps => json!("authentication_error", NotHttps),
+            Refusal::MissingKey => json!("authentication_error", MissingKey),
+            Refusal::InvalidKey => json!("authentication_error", InvalidKey),
+            Refusal::MissingScope => json!("authentication_error", MissingScope),
+            Refusal::Unavailable => json!("api_error", Unavailable),
         };
         respond(refusal.status(), "application/json", body)
     }
@@ -104,21 +134,11 @@ impl RenderRefusal for Json {
 impl RenderRefusal for ProblemDetails {
     fn render(&self, refusal: Refusal, _: &HeaderMap) -> Response<Bytes> {
         let body = match refusal {
-            Refusal::NotHttps => {
-                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"API calls must be made over HTTPS. Replace an API key that was sent over plain HTTP."}"#
-            }
-            Refusal::MissingKey => {
-                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"No API key was sent. Send it in the API-Key header, over HTTPS."}"#
-            }
-            Refusal::InvalidKey => {
-                r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"Invalid API key."}"#
-            }
-            Refusal::MissingScope => {
-                r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"This API key does not allow this call."}"#
-            }
-            Refusal::Unavailable => {
-                r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The API key could not be checked. Try again in a moment."}"#
-            }
+            Refusal::NotHttps => problem!("Unauthorized", 401, NotHttps),
+            Refusal::MissingKey => problem!("Unauthorized", 401, MissingKey),
+            Refusal::InvalidKey => problem!("Unauthorized", 401, InvalidKey),
+            Refusal::MissingScope => problem!("Forbidden", 403, MissingScope),
+            Refusal::Unavailable => problem!("Service Unavailable", 503, Unavailable),
         };
         respond(refusal.status(), "application/problem+json", body)
     }
@@ -127,9 +147,7 @@ impl RenderRefusal for ProblemDetails {
 fn respond(status: StatusCode, content_type: &'static str, body: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(body.as_bytes()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -180,8 +198,8 @@ impl Answers {
         log(&rejection);
         let refusal = rejection.kind().refusal();
         let mut response = self.renderer.render(refusal, request);
-        if response.status().is_redirection() {
-            tracing::error!(target: "tower_api_key", "the renderer made a redirection: not sent, because clients follow it with the key");
+        if response.status().is_redirection() || response.status().is_informational() {
+            tracing::error!(target: "tower_api_key", "the renderer made a redirection or a 1xx: not sent");
             response = Json.render(refusal, request);
         }
         let status = response.status();
@@ -215,23 +233,20 @@ impl Answers {
 
 /// Adds the headers that a key may come in to `Vary`, unless they are there.
 fn vary_by_key(headers: &mut HeaderMap, bearer: bool) {
-    let ours = if bearer {
-        "API-Key, Authorization"
-    } else {
-        "API-Key"
+    let add = match (varies_by(headers, "api-key"), bearer && !varies_by(headers, "authorization"))
+    {
+        (true, false) => return,
+        (true, true) => "Authorization",
+        (false, false) => "API-Key",
+        (false, true) => "API-Key, Authorization",
     };
-    let covered = |line: &HeaderValue| {
-        let names = line
-            .as_bytes()
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii);
-        names
-            .into_iter()
-            .any(|name| name == b"*" || name.eq_ignore_ascii_case(b"api-key"))
-    };
-    if !headers.get_all(header::VARY).iter().any(covered) {
-        headers.append(header::VARY, HeaderValue::from_static(ours));
-    }
+    headers.append(header::VARY, HeaderValue::from_static(add));
+}
+
+fn varies_by(headers: &HeaderMap, wanted: &str) -> bool {
+    let lines = headers.get_all(header::VARY).iter().map(HeaderValue::as_bytes);
+    let mut names = lines.flat_map(|line| line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    names.any(|name| name == b"*" || name.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// One event for each refusal: who or what was tried, never with what.
@@ -244,8 +259,8 @@ fn log(rejection: &Rejection) {
                 reason = %rejection,
                 fingerprint = rejection.fingerprint().map(tracing::field::display),
                 key_id = rejection.key_id().map(tracing::field::display),
-                key_name = rejection.key_name().map(tracing::field::debug),
-                account = rejection.account().map(tracing::field::debug),
+                key_name = rejection.key_name().map(KeyName::as_str),
+                account = rejection.account().map(AccountId::as_str),
                 error = std::error::Error::source(rejection),
                 "request refused"
             )

@@ -108,8 +108,6 @@ where
 
 impl<S: std::fmt::Debug> std::fmt::Debug for ApiKeyService<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeyService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("ApiKeyService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }

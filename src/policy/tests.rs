@@ -1,1 +1,153 @@
+use std::time::Duration;
 
+use super::*;
+use crate::digest::KeyDigest;
+
+const END: Duration = Duration::from_hours(500_000);
+
+fn at(since_1970: Duration) -> SystemTime {
+    SystemTime::UNIX_EPOCH + since_1970
+}
+
+fn record() -> KeyRecord {
+    KeyRecord::new(
+        "key_1".parse().unwrap(),
+        "admin@example.com".parse().unwrap(),
+        "Production CRM".parse().unwrap(),
+        KeyDigest::from_bytes([7; 32]),
+        at(Duration::from_hours(400_000)),
+    )
+}
+
+fn expiring() -> KeyRecord {
+    KeyRecord { expires_at: Some(at(END)), ..record() }
+}
+
+fn of_environment(environment: &str) -> KeyRecord {
+    KeyRecord { environment: Some(environment.parse().unwrap()), ..record() }
+}
+
+fn with_scopes(scopes: &str) -> KeyRecord {
+    KeyRecord { scopes: scopes.parse().unwrap(), ..record() }
+}
+
+fn in_environment(environment: &str) -> Policy {
+    Policy { environment: Some(environment.parse().unwrap()), ..Policy::default() }
+}
+
+fn wanting(scope: &str) -> Policy {
+    Policy { scope: Some(scope.parse().unwrap()), ..Policy::default() }
+}
+
+/// For records that cannot expire.
+fn no_clock() -> SystemTime {
+    panic!("the clock was asked, and it costs 28 ns")
+}
+
+#[test]
+fn a_plain_record_passes_a_plain_policy_without_a_look_at_the_clock() {
+    assert_eq!(Policy::default().check(&record(), no_clock), Ok(()));
+}
+
+#[test]
+fn the_clock_is_asked_once_when_the_record_can_expire() {
+    let mut asked = 0;
+    let now = || {
+        asked += 1;
+        at(Duration::ZERO)
+    };
+    assert_eq!(Policy::default().check(&expiring(), now), Ok(()));
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn a_key_expires_at_its_instant_and_not_a_millisecond_before() {
+    let check = |now| Policy::default().check(&expiring(), || now);
+    let end = at(END);
+    assert_eq!(check(at(Duration::ZERO)), Ok(()));
+    assert_eq!(check(end - Duration::from_millis(1)), Ok(()));
+    assert_eq!(check(end - Duration::from_nanos(1)), Ok(()));
+    assert_eq!(check(end), Err(RejectionKind::ExpiredKey));
+    assert_eq!(check(end + Duration::from_millis(1)), Err(RejectionKind::ExpiredKey));
+    assert_eq!(check(at(END * 2)), Err(RejectionKind::ExpiredKey));
+}
+
+#[test]
+fn a_key_of_this_environment_passes() {
+    assert_eq!(in_environment("live").check(&of_environment("live"), no_clock), Ok(()));
+}
+
+#[test]
+fn a_key_of_another_environment_is_refused() {
+    for other in ["test", "liv", "live1", "l"] {
+        assert_eq!(
+            in_environment("live").check(&of_environment(other), no_clock),
+            Err(RejectionKind::WrongEnvironment),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_bound_to_no_environment_passes_in_all() {
+    assert_eq!(in_environment("live").check(&record(), no_clock), Ok(()));
+}
+
+#[test]
+fn a_service_of_no_environment_takes_the_keys_of_all() {
+    assert_eq!(Policy::default().check(&of_environment("test"), no_clock), Ok(()));
+}
+
+#[test]
+fn a_key_with_the_scope_passes_whatever_else_it_has() {
+    for scopes in ["bookings:read", "a bookings:read z", "bookings:read bookings:write"] {
+        assert_eq!(
+            wanting("bookings:read").check(&with_scopes(scopes), no_clock),
+            Ok(()),
+            "{scopes}"
+        );
+    }
+}
+
+#[test]
+fn a_key_without_the_very_scope_is_refused() {
+    for scopes in [
+        "",
+        "bookings:write",
+        "bookings",
+        "bookings:",
+        "bookings:*",
+        "*",
+        "bookings:read-all",
+        "Bookings:read",
+        "read",
+    ] {
+        assert_eq!(
+            wanting("bookings:read").check(&with_scopes(scopes), no_clock),
+            Err(RejectionKind::MissingScope),
+            "{scopes}"
+        );
+    }
+}
+
+#[test]
+fn a_service_that_wants_no_scope_takes_keys_with_any() {
+    assert_eq!(Policy::default().check(&with_scopes("webhooks:write"), no_clock), Ok(()));
+}
+
+#[test]
+fn expiry_is_judged_before_the_environment_and_that_before_the_scope() {
+    let policy = Policy {
+        environment: Some("live".parse().unwrap()),
+        scope: Some("bookings:read".parse().unwrap()),
+    };
+    let check = |record: &KeyRecord| policy.check(record, || at(END));
+    let mut record = KeyRecord { expires_at: Some(at(END)), ..of_environment("test") };
+    assert_eq!(check(&record), Err(RejectionKind::ExpiredKey));
+    record.expires_at = Some(at(END * 2));
+    assert_eq!(check(&record), Err(RejectionKind::WrongEnvironment));
+    record.environment = Some("live".parse().unwrap());
+    assert_eq!(check(&record), Err(RejectionKind::MissingScope));
+    record.scopes = "bookings:read".parse().unwrap();
+    assert_eq!(check(&record), Ok(()));
+}

@@ -24,24 +24,15 @@ enum Rule {
 
 impl InvalidText {
     pub(crate) fn empty(what: &'static str) -> Self {
-        Self {
-            what,
-            rule: Rule::Empty,
-        }
+        Self { what, rule: Rule::Empty }
     }
 
     pub(crate) fn too_long(what: &'static str, most: usize) -> Self {
-        Self {
-            what,
-            rule: Rule::TooLong(most),
-        }
+        Self { what, rule: Rule::TooLong(most) }
     }
 
     pub(crate) fn characters(what: &'static str, rule: &'static str) -> Self {
-        Self {
-            what,
-            rule: Rule::Characters(rule),
-        }
+        Self { what, rule: Rule::Characters(rule) }
     }
 }
 
@@ -104,8 +95,8 @@ macro_rules! text_type {
 
 text_type! {
     /// The owner of keys, by whatever the service calls it: 1 to 255 characters, no control or
-    /// bidirectional-formatting ones.
-    AccountId, "account", 255, "no control characters", |text| !text.chars().any(is_unprintable)
+    /// bidirectional-formatting ones, and something visible among them.
+    AccountId, "account", 255, "needs something visible and no control characters", is_legible
 }
 
 text_type! {
@@ -119,7 +110,7 @@ text_type! {
     /// visible among them; no control, line-breaking or bidirectional-formatting characters, which
     /// could forge log lines or make a name read as another. Any script and any emoji is welcome.
     KeyName, "name", 100, "needs something visible and no control characters",
-    |text| !text.chars().any(is_unprintable) && !text.chars().all(is_invisible)
+    is_legible
 }
 
 text_type! {
@@ -161,6 +152,10 @@ fn is_lower_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
+fn is_legible(text: &str) -> bool {
+    !text.chars().any(is_unprintable) && !text.chars().all(is_invisible)
+}
+
 /// Control characters, the line and paragraph separators, and Unicode's `Bidi_Control`.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
@@ -168,12 +163,16 @@ fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Characters that leave nothing to see. Some are needed inside emoji, so they are refused only when
-/// there is nothing else.
+/// White space, Unicode's `Default_Ignorable_Code_Point`, and the blanks that it leaves out. Some are
+/// needed inside emoji, so they are refused only where there is nothing else.
 fn is_invisible(c: char) -> bool {
     c.is_whitespace()
-        || matches!(c, '\u{00ad}' | '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+        || matches!(c,
+            '\u{00ad}' | '\u{034f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A set of at most 64 scopes, in order, each once.
@@ -228,6 +227,10 @@ impl FromStr for Scopes {
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         if text.is_empty() {
             return Ok(Self::default());
+        }
+        // What 64 of the longest scopes take up, with the spaces between them.
+        if text.len() > Self::MOST * 65 - 1 {
+            return Err(InvalidText::too_long("scopes", Self::MOST * 65 - 1));
         }
         let scopes: Vec<Scope> = text.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         Self::new(scopes)

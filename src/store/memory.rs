@@ -51,27 +51,25 @@ impl MemoryStore {
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
         // Nothing below panics between two changes that belong together: what is under the lock is
         // whole, whatever panicked elsewhere.
-        self.0
-            .accounts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_taken(&self, fingerprint: Fingerprint) -> bool {
         self.0.index.get(fingerprint).is_some()
     }
 
+    fn is_used(&self, accounts: &Accounts, record: &KeyRecord) -> bool {
+        self.is_taken(record.fingerprint())
+            || records(accounts, &record.account).iter().any(|other| other.id == record.id)
+    }
+
     fn publish(&self, record: &Arc<KeyRecord>) {
-        self.0
-            .index
-            .set(record.fingerprint(), Entry::Live(Arc::clone(record)));
+        self.0.index.set(record.fingerprint(), Entry::Live(Arc::clone(record)));
     }
 
     fn end(&self, record: &KeyRecord, cause: EndCause, at: SystemTime) {
         let tombstone = Arc::new(record.tombstone(cause, at));
-        self.0
-            .index
-            .set(record.fingerprint(), Entry::Ended(tombstone));
+        self.0.index.set(record.fingerprint(), Entry::Ended(tombstone));
     }
 
     fn file(&self, accounts: &mut Accounts, record: Arc<KeyRecord>) {
@@ -97,7 +95,7 @@ impl KeyRegistry for MemoryStore {
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
         let mut accounts = self.accounts();
-        if self.is_taken(record.fingerprint()) {
+        if self.is_used(&accounts, &record) {
             return Ok(Written::Taken);
         }
         if active(records(&accounts, &record.account), record.created_at) >= limit {
@@ -112,7 +110,7 @@ impl KeyRegistry for MemoryStore {
         if accounts.contains_key(&record.account) {
             return Ok(Written::Refused);
         }
-        if self.is_taken(record.fingerprint()) {
+        if self.is_used(&accounts, &record) {
             return Ok(Written::Taken);
         }
         self.file(&mut accounts, record);
@@ -129,10 +127,7 @@ impl KeyRegistry for MemoryStore {
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let accounts = self.accounts();
-        Ok(records(&accounts, account)
-            .iter()
-            .find(|record| record.id == *id)
-            .cloned())
+        Ok(records(&accounts, account).iter().find(|record| record.id == *id).cloned())
     }
 
     async fn rename(
@@ -145,10 +140,7 @@ impl KeyRegistry for MemoryStore {
         let Some(slot) = slot(&mut accounts, account, id) else {
             return Ok(Written::NotFound);
         };
-        *slot = Arc::new(KeyRecord {
-            name,
-            ..(**slot).clone()
-        });
+        *slot = Arc::new(KeyRecord { name, ..(**slot).clone() });
         self.publish(slot);
         Ok(Written::Done(Arc::clone(slot)))
     }
@@ -169,11 +161,7 @@ impl KeyRegistry for MemoryStore {
         }
         self.end(slot, EndCause::Regenerated, at);
         let NewSecret { digest, hint } = secret;
-        *slot = Arc::new(KeyRecord {
-            hint,
-            digest,
-            ..(**slot).clone()
-        });
+        *slot = Arc::new(KeyRecord { hint, digest, ..(**slot).clone() });
         self.publish(slot);
         Ok(Written::Done(Arc::clone(slot)))
     }
@@ -188,9 +176,7 @@ impl KeyRegistry for MemoryStore {
     ) -> Result<Written<()>, StoreError> {
         let mut accounts = self.accounts();
         let now = successor.created_at;
-        let others = records(&accounts, account)
-            .iter()
-            .filter(|record| record.id != *id);
+        let others = records(&accounts, account).iter().filter(|record| record.id != *id);
         let others = others.filter(|record| !record.is_expired(now)).count();
         let Some(slot) = slot(&mut accounts, account, id) else {
             return Ok(Written::NotFound);
@@ -216,9 +202,8 @@ impl KeyRegistry for MemoryStore {
     ) -> Result<Written<()>, StoreError> {
         let mut accounts = self.accounts();
         let records = accounts.get_mut(account);
-        let place = records
-            .as_ref()
-            .and_then(|records| records.iter().position(|record| record.id == *id));
+        let place =
+            records.as_ref().and_then(|records| records.iter().position(|record| record.id == *id));
         let Some((records, place)) = records.zip(place) else {
             return Ok(Written::NotFound);
         };
@@ -228,10 +213,7 @@ impl KeyRegistry for MemoryStore {
 
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
         let mut accounts = self.accounts();
-        let records = accounts
-            .get_mut(account)
-            .map(std::mem::take)
-            .unwrap_or_default();
+        let records = accounts.get_mut(account).map(std::mem::take).unwrap_or_default();
         for record in &records {
             self.end(record, EndCause::Deleted, at);
         }
@@ -248,17 +230,11 @@ fn slot<'a>(
     account: &AccountId,
     id: &KeyId,
 ) -> Option<&'a mut Arc<KeyRecord>> {
-    accounts
-        .get_mut(account)?
-        .iter_mut()
-        .find(|record| record.id == *id)
+    accounts.get_mut(account)?.iter_mut().find(|record| record.id == *id)
 }
 
 fn active(records: &[Arc<KeyRecord>], now: SystemTime) -> usize {
-    records
-        .iter()
-        .filter(|record| !record.is_expired(now))
-        .count()
+    records.iter().filter(|record| !record.is_expired(now)).count()
 }
 
 impl std::fmt::Debug for MemoryStore {

@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Sqlite, Transaction};
 
+use self::open::Pools;
 use self::row::{columns, milliseconds};
 use super::{Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
 use crate::digest::Fingerprint;
@@ -52,12 +53,8 @@ impl SqliteStore {
     /// [`Foreign`](StoreError::Foreign) for the database of another application, both left as they
     /// are; [`Unavailable`](StoreError::Unavailable) when it cannot be opened.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        open::prepare(path).await?;
-        Ok(Self {
-            verification: open::verification_pool(path).await?,
-            management: open::management_pool(path).await?,
-        })
+        let Pools { verification, management } = open::open(path.as_ref()).await?;
+        Ok(Self { verification, management })
     }
 
     /// Closes the file; what is under way is finished first. Later calls fail.
@@ -75,14 +72,10 @@ impl KeyStore for SqliteStore {
 }
 
 async fn find(pool: &SqlitePool, fingerprint: Fingerprint) -> Found {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM secrets WHERE fingerprint = ?1"
-    ))
-    .bind(fingerprint.as_bytes().as_slice())
-    .fetch_optional(pool)
-    .await;
+    let row = sqlx::query(concat!("SELECT ", columns!(), " FROM secrets WHERE fingerprint = ?1"))
+        .bind(fingerprint.as_bytes().as_slice())
+        .fetch_optional(pool)
+        .await;
     Ok(row.map_err(unavailable)?.as_ref().and_then(row::entry))
 }
 
@@ -137,11 +130,7 @@ impl KeyRegistry for SqliteStore {
         .bind(account.as_str())
         .fetch_all(&self.management)
         .await;
-        Ok(rows
-            .map_err(unavailable)?
-            .iter()
-            .filter_map(row::live)
-            .collect())
+        Ok(rows.map_err(unavailable)?.iter().filter_map(row::live).collect())
     }
 
     async fn get(
@@ -150,9 +139,7 @@ impl KeyRegistry for SqliteStore {
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let mut connection = self.management.acquire().await.map_err(unavailable)?;
-        live(&mut connection, account, id)
-            .await
-            .map_err(unavailable)
+        live(&mut connection, account, id).await.map_err(unavailable)
     }
 
     async fn rename(
@@ -192,20 +179,9 @@ impl KeyRegistry for SqliteStore {
             let Some(old) = live(&mut transaction, &account, &id).await? else {
                 return Ok(Written::NotFound);
             };
-            end(
-                &mut transaction,
-                &account,
-                Some(&id),
-                EndCause::Regenerated,
-                at,
-            )
-            .await?;
+            end(&mut transaction, &account, Some(&id), EndCause::Regenerated, at).await?;
             let NewSecret { digest, hint } = secret;
-            let record = Arc::new(KeyRecord {
-                hint,
-                digest,
-                ..(*old).clone()
-            });
+            let record = Arc::new(KeyRecord { hint, digest, ..(*old).clone() });
             if !file(&mut transaction, &record).await? {
                 return Ok(Written::Taken);
             }
@@ -333,12 +309,7 @@ async fn file(connection: &mut SqliteConnection, record: &KeyRecord) -> Result<b
     .bind(record.id.as_str())
     .bind(record.account.as_str())
     .bind(record.name.as_str())
-    .bind(
-        record
-            .environment
-            .as_ref()
-            .map(|environment| environment.as_str()),
-    )
+    .bind(record.environment.as_ref().map(|environment| environment.as_str()))
     .bind(record.scopes.to_string())
     .bind(&record.hint)
     .bind(milliseconds(record.created_at))
@@ -384,3 +355,6 @@ async fn to_the_end<T: Send + 'static>(
 fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::unavailable("sqlite", error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,10 +49,7 @@ fn pair(input: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
 
 /// The longest token at the start (RFC 9110 § 5.6.2), at least one character.
 fn token(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = input
-        .iter()
-        .position(|&byte| !is_token_byte(byte))
-        .unwrap_or(input.len());
+    let end = input.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(input.len());
     (end > 0).then(|| input.split_at(end))
 }
 

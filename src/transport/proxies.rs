@@ -49,6 +49,9 @@ impl TrustedProxies {
 
     /// Proxies that say it in the `proto` parameter of `Forwarded` (RFC 7239 § 5.4).
     ///
+    /// The field is read as strictly as the RFC writes it: a value with a colon in it must be quoted
+    /// (`for="192.0.2.60:4711"`), and no space may follow a `;`. What is not well-formed is not HTTPS.
+    ///
     /// # Errors
     ///
     /// As [`x_forwarded_proto`](Self::x_forwarded_proto).
@@ -62,13 +65,8 @@ impl TrustedProxies {
         header: ProxyHeader,
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidProxies> {
-        let networks = networks
-            .into_iter()
-            .map(|text| parse_network(text.as_ref()));
-        Ok(Self {
-            networks: networks.collect::<Result<_, _>>()?,
-            header,
-        })
+        let networks = networks.into_iter().map(|text| parse_network(text.as_ref()));
+        Ok(Self { networks: networks.collect::<Result<_, _>>()?, header })
     }
 
     /// Whether a peer, in its canonical form, is one of the proxies.
@@ -96,16 +94,8 @@ fn only_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> 
 }
 
 fn parse_network(text: &str) -> Result<IpNet, InvalidProxies> {
-    let invalid = |fault| InvalidProxies {
-        network: text.chars().take(64).collect(),
-        fault,
-    };
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text
-            .parse::<IpNet>()
-            .map_err(|_| invalid(Fault::Unreadable))?,
-    };
+    let invalid = |fault| InvalidProxies { network: text.chars().take(64).collect(), fault };
+    let network = read_network(text).ok_or_else(|| invalid(Fault::Unreadable))?;
     if network.trunc() != network {
         return Err(invalid(Fault::HostBits));
     }
@@ -114,6 +104,17 @@ fn parse_network(text: &str) -> Result<IpNet, InvalidProxies> {
         return Err(invalid(Fault::Everybody));
     }
     Ok(network)
+}
+
+/// An address, or an address, a slash and a prefix length. The address is read by the standard
+/// library, which takes no leading zeros: `010.0.0.0` is 8.0.0.0 to some programs.
+fn read_network(text: &str) -> Option<IpNet> {
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    let is_plain = length == "0" || !length.starts_with(['0', '+']);
+    let length = length.parse().ok().filter(|_| is_plain)?;
+    IpNet::new(address.parse().ok()?, length).ok()
 }
 
 /// An IPv4-mapped block is the IPv4 block, as an IPv4-mapped peer is the IPv4 peer.

@@ -19,18 +19,12 @@ pub(super) struct Index(Box<[RwLock<Map>]>);
 impl Index {
     pub(super) fn get(&self, fingerprint: Fingerprint) -> Option<Entry> {
         // One insertion is the only change, and it leaves a whole map whatever panicked elsewhere.
-        let shard = self
-            .shard(fingerprint)
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let shard = self.shard(fingerprint).read().unwrap_or_else(PoisonError::into_inner);
         shard.get(&fingerprint).cloned()
     }
 
     pub(super) fn set(&self, fingerprint: Fingerprint, entry: Entry) {
-        let mut shard = self
-            .shard(fingerprint)
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(fingerprint).write().unwrap_or_else(PoisonError::into_inner);
         shard.insert(fingerprint, entry);
     }
 
@@ -67,3 +61,6 @@ impl Hasher for Uniform {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

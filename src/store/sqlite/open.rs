@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -26,31 +26,58 @@ const APPLICATION: i64 = 0x616b_6579;
 /// How long a write waits for another process's write.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How long to pause where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Connections for verification. Each has a thread of its own.
 const READERS: u32 = 4;
 
 /// Makes the file if there is none, refuses it if it is not ours or from the future, and brings it to
 /// the newest layout, all before any setting of ours touches it.
-pub(super) async fn prepare(path: &Path) -> Result<(), StoreError> {
+pub(super) async fn open(path: &Path) -> Result<Pools, StoreError> {
     create(path).map_err(|error| StoreError::unavailable("sqlite", error))?;
     let mut connection = settings(path).connect().await.map_err(unavailable)?;
-    let prepared = bring_up_to_date(&mut connection).await;
+    let prepared = prepare(&mut connection).await;
+    let pools = match prepared {
+        // Opened before the first connection is closed: the last one to close a file cleans up
+        // after itself, and whoever opens it then has to wait.
+        Ok(()) => pools(path).await,
+        Err(refused) => Err(refused),
+    };
     connection.close().await.map_err(unavailable)?;
-    prepared
+    pools
+}
+
+async fn prepare(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    bring_up_to_date(connection).await?;
+    write_ahead(connection).await
+}
+
+/// Turns on write-ahead mode, which the file then keeps. SQLite answers "busy" to this at once, where
+/// elsewhere it waits, so the waiting is done here.
+async fn write_ahead(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    for _ in 0..BUSY.as_millis() / PAUSE.as_millis() {
+        match sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) => {
+                tokio::time::sleep(PAUSE).await
+            }
+            answered => return answered.map(drop).map_err(unavailable),
+        }
+    }
+    Err(StoreError::Timeout { store: "sqlite", limit: BUSY })
+}
+
+/// `SQLITE_BUSY`, whatever its extended code says more.
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == 5)
 }
 
 async fn bring_up_to_date(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let mut transaction = connection
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(unavailable)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
     let layout = layout(&mut transaction).await?;
     let done = usize::try_from(layout).unwrap_or(0);
     for step in &LAYOUTS[done..] {
-        sqlx::raw_sql(*step)
-            .execute(&mut *transaction)
-            .await
-            .map_err(unavailable)?;
+        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(unavailable)?;
     }
     if done < LAYOUTS.len() {
         let marks =
@@ -72,20 +99,13 @@ async fn layout(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     .fetch_one(connection)
     .await
     .map_err(unavailable)?;
-    let foreign = |what| {
-        Err(StoreError::Foreign {
-            store: "sqlite",
-            what,
-        })
-    };
+    let foreign = |what| Err(StoreError::Foreign { store: "sqlite", what });
     match (application, layout, tables) {
         (0, 0, 0) => Ok(0),
         (APPLICATION, 1..=NEWEST, _) => Ok(layout),
-        (APPLICATION, found, _) if found > NEWEST => Err(StoreError::Newer {
-            store: "sqlite",
-            found,
-            known: NEWEST,
-        }),
+        (APPLICATION, found, _) if found > NEWEST => {
+            Err(StoreError::Newer { store: "sqlite", found, known: NEWEST })
+        }
         _ => foreign("the file is the database of another application"),
     }
 }
@@ -102,26 +122,23 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) async fn management_pool(path: &Path) -> Result<SqlitePool, StoreError> {
-    pool(1, durable(path)).await
+/// The connections for verification, which cannot write, and the one for management.
+pub(super) struct Pools {
+    pub(super) verification: SqlitePool,
+    pub(super) management: SqlitePool,
 }
 
-pub(super) async fn verification_pool(path: &Path) -> Result<SqlitePool, StoreError> {
-    pool(READERS, durable(path).pragma("query_only", "ON")).await
+async fn pools(path: &Path) -> Result<Pools, StoreError> {
+    // A commit returns when it is on the disk.
+    let durable = settings(path).synchronous(SqliteSynchronous::Full);
+    Ok(Pools {
+        management: pool(1, durable.clone()).await?,
+        verification: pool(READERS, durable.pragma("query_only", "ON")).await?,
+    })
 }
 
 fn settings(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY)
-        .disable_statement_logging()
-}
-
-/// A commit returns when it is on the disk; readers never wait for a writer.
-fn durable(path: &Path) -> SqliteConnectOptions {
-    settings(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).disable_statement_logging()
 }
 
 async fn pool(connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {

@@ -39,9 +39,7 @@ pub(super) fn live(row: &SqliteRow) -> Option<Arc<KeyRecord>> {
 }
 
 pub(super) fn milliseconds(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -57,9 +55,7 @@ enum Damage {
 
 fn read(row: &SqliteRow) -> Result<Entry, Damage> {
     let fingerprint: &[u8] = row.try_get(0)?;
-    let fingerprint = fingerprint
-        .try_into()
-        .map_err(|_| Damage::Value("fingerprint"))?;
+    let fingerprint = fingerprint.try_into().map_err(|_| Damage::Value("fingerprint"))?;
     let fingerprint = Fingerprint::from_bytes(fingerprint);
     let digest: Option<&[u8]> = row.try_get(1)?;
     let id = row.try_get::<&str, _>(2)?.parse()?;

@@ -1,0 +1,29 @@
+//! The routes. Nothing here checks a key: no request comes here without one.
+
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tower_api_key::Identity;
+
+use crate::failure::Failure;
+use crate::webhooks::Webhooks;
+use crate::{bookings, webhooks};
+
+pub(crate) fn router(hooks: Webhooks) -> Router {
+    Router::new()
+        .route("/v2/test", get(test))
+        .route("/v2/bookings", get(bookings::list))
+        .route("/v2/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/v2/webhooks/{id}", get(webhooks::get).delete(webhooks::delete))
+        .fallback(async || Failure::not_found("There is nothing at this path."))
+        .method_not_allowed_fallback(async || {
+            Failure::request(StatusCode::METHOD_NOT_ALLOWED, "This path does not know that method.")
+        })
+        .with_state(hooks)
+}
+
+async fn test(caller: Identity) -> Json<Value> {
+    let account = caller.account();
+    Json(json!({ "message": format!("The API key is valid for account: {account}") }))
+}

@@ -1,0 +1,124 @@
+//! Sample bookings, a page at a time.
+
+use axum::Json;
+use axum::extract::Query;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+const SAMPLES: i64 = 120;
+const DEFAULT_LIMIT: usize = 10;
+const MOST: usize = 100;
+
+struct Booking {
+    id: String,
+    subject: String,
+    status: &'static str,
+    starting_time: Timestamp,
+    last_updated_time: Timestamp,
+}
+
+impl Booking {
+    fn sample(number: i64) -> Self {
+        let first = Timestamp::from_second(1_769_850_000).unwrap_or(Timestamp::UNIX_EPOCH);
+        let updated = first + SignedDuration::from_mins(47 * number);
+        Self {
+            id: format!("BKNG-{number:06}"),
+            subject: format!("Consultation {number}"),
+            status: ["scheduled", "rescheduled", "canceled", "completed"][(number % 4) as usize],
+            starting_time: updated + SignedDuration::from_hours(72),
+            last_updated_time: updated,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "object": "booking",
+            "id": self.id,
+            "subject": self.subject,
+            "status": self.status,
+            "starting_time": format!("{:.3}", self.starting_time),
+            "last_updated_time": format!("{:.3}", self.last_updated_time),
+        })
+    }
+}
+
+/// What a client may ask for.
+struct Page {
+    limit: usize,
+    after: Option<String>,
+    updated_after: Option<Timestamp>,
+}
+
+impl Page {
+    fn parse(query: Vec<(String, String)>) -> Result<Self, Failure> {
+        let (mut limit, mut after, mut updated_after) = (None, None, None);
+        for (name, value) in query {
+            let repeated = match name.as_str() {
+                "limit" => limit.replace(parse_limit(&value)?).is_some(),
+                "after" => after.replace(parse_id(value)?).is_some(),
+                "last_updated_time.gt" => updated_after.replace(parse_time(&value)?).is_some(),
+                _ => return Err(Failure::invalid(&name, "There is no such parameter.")),
+            };
+            if repeated {
+                return Err(Failure::invalid(&name, "The parameter was given more than once."));
+            }
+        }
+        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after, updated_after })
+    }
+
+    fn wants(&self, booking: &Booking) -> bool {
+        self.after.as_ref().is_none_or(|after| booking.id > *after)
+            && self.updated_after.is_none_or(|time| booking.last_updated_time > time)
+    }
+
+    fn link_after(&self, last: &Booking) -> String {
+        let Self { limit, updated_after, .. } = self;
+        let filter = updated_after.map(|time| format!("&last_updated_time.gt={time}"));
+        let filter = filter.unwrap_or_default();
+        format!(r#"</v2/bookings?limit={limit}&after={}{filter}>; rel="next""#, last.id)
+    }
+}
+
+fn parse_limit(text: &str) -> Result<usize, Failure> {
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MOST).contains(limit))
+        .ok_or_else(|| Failure::invalid("limit", format!("A number from 1 to {MOST}.")))
+}
+
+fn parse_id(text: String) -> Result<String, Failure> {
+    let digits = text.strip_prefix("BKNG-").filter(|digits| digits.len() == 6);
+    match digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        true => Ok(text),
+        false => Err(Failure::invalid("after", "The id of the last booking of the page before.")),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, Failure> {
+    text.parse().map_err(|_| {
+        Failure::invalid("last_updated_time.gt", "A time such as 2026-01-31T09:30:00.000Z.")
+    })
+}
+
+pub(crate) async fn list(
+    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Failure> {
+    let query = query
+        .map_err(|rejection| Failure::request(rejection.status(), "The query cannot be read."))?;
+    let page = Page::parse(query.0)?;
+    let mut found = (1..=SAMPLES).map(Booking::sample).filter(|booking| page.wants(booking));
+    let shown: Vec<Booking> = found.by_ref().take(page.limit).collect();
+    let data: Vec<Value> = shown.iter().map(Booking::to_json).collect();
+    let mut response = Json(json!({ "object": "list", "data": data })).into_response();
+    if let (Some(last), Some(_)) = (shown.last(), found.next()) {
+        let link = HeaderValue::try_from(page.link_after(last));
+        response
+            .headers_mut()
+            .insert(header::LINK, link.map_err(|error| Failure::internal(&error))?);
+    }
+    Ok(response)
+}

@@ -1,0 +1,62 @@
+//! What the API answers when it cannot do what was asked.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+/// An error in the shape that the layer's own refusals have.
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    param: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn invalid(param: &str, message: impl Into<String>) -> Self {
+        Self { param: Some(param.to_owned()), ..Self::request(StatusCode::BAD_REQUEST, message) }
+    }
+
+    pub(crate) fn conflict(param: &str, message: impl Into<String>) -> Self {
+        Self { param: Some(param.to_owned()), ..Self::request(StatusCode::CONFLICT, message) }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::request(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, kind: "invalid_request_error", message: message.into(), param: None }
+    }
+
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed");
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "api_error",
+            message: "This could not be done. Try again in a moment.".into(),
+            param: None,
+        }
+    }
+}
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::request(
+            rejection.status(),
+            "The body must be a JSON object, with Content-Type: application/json.",
+        )
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "type": self.kind, "message": self.message });
+        if let Some(param) = self.param {
+            body["param"] = param.into();
+        }
+        (self.status, Json(body)).into_response()
+    }
+}

@@ -1,0 +1,171 @@
+//! A whole service behind API keys: `cargo run --example server`.
+//!
+//! HTTPS on one port; a plain port beside it that refuses every call, to show the rule. The keys are
+//! in a SQLite file. On the first start it prints the account's first key, once, and a `curl` line.
+//!
+//! ```text
+//! GET    /v2/test             is my key valid, and for which account?
+//! GET    /v2/bookings         ?limit=&after=&last_updated_time.gt=
+//! GET    /v2/webhooks         POST makes one
+//! GET    /v2/webhooks/{id}    DELETE removes it
+//! ```
+//!
+//! `--help` lists the flags.
+
+mod api;
+mod bookings;
+mod certificate;
+mod failure;
+mod flags;
+mod webhooks;
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use clap::Parser as _;
+use tower_api_key::axum::{Protected, protect};
+use tower_api_key::tls::AxumServerAcceptor;
+use tower_api_key::{
+    AccountId, ApiKeyLayer, KeyManager, KeyRegistry, MemoryStore, NewKey, SqliteStore, Transport,
+    TrustedProxies,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::flags::{Flags, Store};
+use crate::webhooks::Webhooks;
+
+/// How long requests may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            let mut cause = failure.source();
+            while let Some(reason) = cause {
+                eprintln!("  because: {reason}");
+                cause = reason.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<(), Failure> {
+    flags::make_private_folder(&flags.data_dir)?;
+    let store = open(&flags.store()).await?;
+    let webhooks = Webhooks::open(flags.webhooks_file())?;
+    let certificate = certificate::load_or_make(&flags)?;
+
+    // Bound before the first key is made: a port in use must not cost the only sight of the key.
+    let https = listen(flags.https_addr)?;
+    let http = listen(flags.http_addr)?;
+    let base = format!("https://{}", https.local_addr()?);
+    println!("{base}");
+    println!("http://{}", http.local_addr()?);
+
+    let account: AccountId = "admin@example.com".parse()?;
+    show_first_key(&store, &account, &base, &certificate.path).await?;
+
+    // One API behind one layer, with a rule for each port.
+    let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
+    let layer = ApiKeyLayer::new(store);
+    let api = api::router(webhooks);
+    let behind_tls = protect(api.clone(), layer.clone().with_transport(Transport::tls()));
+    let behind_proxy = protect(api, layer.with_transport(Transport::behind(proxies)));
+
+    let handle = Handle::new();
+    tokio::spawn(drain_on_signal(handle.clone()));
+    println!("ready");
+    tokio::try_join!(
+        serve_https(https, certificate.config, behind_tls, handle.clone()),
+        serve_http(http, behind_proxy, handle),
+    )?;
+    Ok(())
+}
+
+async fn open(store: &Store) -> Result<Arc<dyn KeyRegistry>, Failure> {
+    Ok(match store {
+        Store::Memory => Arc::new(MemoryStore::new()),
+        Store::Sqlite(path) => Arc::new(SqliteStore::open(path).await?),
+    })
+}
+
+async fn show_first_key(
+    store: &Arc<dyn KeyRegistry>,
+    account: &AccountId,
+    base: &str,
+    certificate: &Path,
+) -> Result<(), Failure> {
+    let manager = KeyManager::new(Arc::clone(store), "acme".parse()?);
+    let new = NewKey::new("First key".parse()?).with_environment("live".parse()?);
+    if let Some(issued) = manager.create_first(account, new).await? {
+        let key = issued.reveal();
+        println!("The first API key of {account} is in this line, and is shown only now:");
+        println!(
+            "curl --cacert '{}' -H 'API-Key: {}' {base}/v2/test",
+            certificate.display(),
+            key.as_str()
+        );
+    }
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address)
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn serve_https(
+    listener: TcpListener,
+    config: RustlsConfig,
+    service: Protected,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
+    axum_server::from_tcp(listener)?
+        .acceptor(AxumServerAcceptor::new(config))
+        .handle(handle)
+        .serve(service.into_make_service())
+        .await
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    service: Protected,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
+    axum_server::from_tcp(listener)?
+        .handle(handle)
+        .serve(service.into_make_service_with_connect_info::<SocketAddr>())
+        .await
+}
+
+/// Requests under way are answered; new ones are not taken.
+async fn drain_on_signal(handle: Handle<SocketAddr>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received; the server stops when it is killed");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    handle.graceful_shutdown(Some(DRAIN));
+}

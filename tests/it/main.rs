@@ -1,0 +1,23 @@
+//! Everything that is tested from outside, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test, a panic is the report"
+)]
+
+mod allocations;
+mod axum;
+mod contract;
+mod decision;
+mod examples;
+mod forgery;
+mod manager;
+mod server;
+mod sockets;
+mod sqlite;
+mod support;
+mod tidy;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;

@@ -1,0 +1,365 @@
+//! What an account can do with its keys, and what it is told when it cannot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tower_api_key::{
+    AccountId, DEFAULT_KEY_LIMIT, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry,
+    KeyStore, Lookup, ManageError, ManualClock, MemoryStore, NewSecret, StoreError, Written,
+};
+
+use crate::support::{Log, account, named, text, time, with_key};
+
+fn manager(clock: &ManualClock) -> KeyManager {
+    KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).with_clock(clock.clone())
+}
+
+#[tokio::test]
+async fn a_key_is_made_with_everything_that_was_asked_for() {
+    let clock = ManualClock::at(time(0) + Duration::from_micros(1_500));
+    let manager = manager(&clock);
+    let new = named("Production CRM")
+        .with_environment("live".parse().unwrap())
+        .with_scopes("b a b".parse().unwrap())
+        .with_expires_at(time(60) + Duration::from_nanos(999_999));
+    let issued = manager.create(&account("a"), new).await.unwrap();
+    let record = issued.record().clone();
+    assert_eq!(record.name.as_str(), "Production CRM");
+    assert_eq!(record.environment.as_ref().unwrap().as_str(), "live");
+    assert_eq!(record.scopes.to_string(), "a b");
+    assert_eq!(record.created_at, time(0) + Duration::from_millis(1), "whole milliseconds");
+    assert_eq!(record.expires_at, Some(time(60)), "rounded down");
+    assert!(record.replaced_by.is_none());
+
+    let key = text(issued);
+    assert_eq!(key.len(), "acme_live_".len() + 49);
+    assert!(key.starts_with("acme_live_"));
+    assert!(key[10..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    assert_eq!(record.hint, format!("acme_live_…{}", &key[key.len() - 4..]));
+    assert_eq!(record.digest.as_bytes(), crate::support::digest(&key).as_bytes());
+}
+
+#[tokio::test]
+async fn keys_differ_and_use_all_digits_evenly() {
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).with_limit(3_000);
+    let mut counts = std::collections::BTreeMap::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3_000 {
+        let key = text(manager.create(&account("a"), named("x")).await.unwrap());
+        for digit in key["acme_".len()..].bytes().take(43) {
+            *counts.entry(digit).or_insert(0_i32) += 1;
+        }
+        assert!(seen.insert(key), "the same key twice");
+    }
+    // 129,000 digits over 62 values: 2,081 each, with a deviation of 45. `byte % 62` would put 2,520
+    // on some of them.
+    assert_eq!(counts.len(), 62);
+    let even = counts.values().all(|count| (1_800..2_360).contains(count));
+    assert!(even, "{counts:?}");
+}
+
+#[tokio::test]
+async fn no_debug_output_and_no_log_has_the_key() {
+    let (log, _guard) = Log::capture();
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let issued = manager.create(&account("a"), named("x")).await.unwrap();
+    let id = issued.record().id.clone();
+    let mut shown = format!("{issued:?} {manager:?} {:?}", issued.record());
+    let revealed = issued.reveal();
+    shown += &format!("{revealed:?}");
+    let regenerated = manager.regenerate(&account("a"), &id).await.unwrap();
+    shown += &format!("{regenerated:?}");
+    let second = regenerated.reveal();
+    for key in [revealed.as_str(), second.as_str()] {
+        for part in [key, &key[5..20], &key[20..40]] {
+            assert!(!shown.contains(part) && !log.text().contains(part));
+        }
+    }
+    for event in ["key created", "key regenerated"] {
+        assert_eq!(log.lines(event).len(), 1, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_cap_is_25_and_can_be_set() {
+    assert_eq!(DEFAULT_KEY_LIMIT, 25);
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    for number in 0..25 {
+        let _ = manager.create(&account("a"), named(&format!("{number}"))).await.unwrap();
+    }
+    let refused = manager.create(&account("a"), named("26")).await.unwrap_err();
+    assert!(matches!(refused, ManageError::LimitReached { limit: 25 }));
+    assert!(refused.to_string().contains("25"));
+    let id = manager.list(&account("a")).await.unwrap()[3].id.clone();
+    manager.delete(&account("a"), &id).await.unwrap();
+    let _ = manager.create(&account("a"), named("26")).await.unwrap();
+    let _ = manager.with_limit(26).create(&account("a"), named("27")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_expiry_that_is_past_or_cannot_be_written_is_refused() {
+    let clock = ManualClock::at(time(100));
+    let manager = manager(&clock);
+    let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    let far = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX as u64)).unwrap();
+    let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    for end in
+        [time(99), time(100), time(100) + Duration::from_micros(1), year_10000, far, before_1970]
+    {
+        let refused = manager.create(&account("a"), named("x").with_expires_at(end)).await;
+        assert!(matches!(refused, Err(ManageError::InvalidExpiry)), "{end:?}");
+        let refused = manager.create_first(&account("a"), named("x").with_expires_at(end)).await;
+        assert!(matches!(refused, Err(ManageError::InvalidExpiry)), "{end:?}");
+    }
+    assert!(manager.list(&account("a")).await.unwrap().is_empty(), "nothing was stored");
+    let last = year_10000 - Duration::from_millis(1);
+    let _ = manager.create(&account("a"), named("x").with_expires_at(last)).await.unwrap();
+    let soon = time(100) + Duration::from_millis(1);
+    let _ = manager.create(&account("a"), named("x").with_expires_at(soon)).await.unwrap();
+}
+
+#[test]
+fn names_and_ids_that_could_do_harm_are_not_parsed() {
+    let huge = "x".repeat(10 << 20);
+    let names = [
+        "",
+        " ",
+        "\u{200b}",
+        "a\0b",
+        "a\nb",
+        "a\rb",
+        "a\tb",
+        "\u{1b}[31mred",
+        "a\u{7f}",
+        "a\u{9b}b",
+        "abc\u{202e}txt",
+        "\u{2066}a",
+        "a\u{200f}",
+        "a\u{61c}",
+        "a\u{2028}b",
+        &"x".repeat(101),
+        &huge,
+    ];
+    for name in names {
+        let refused = name.parse::<KeyName>().unwrap_err().to_string();
+        assert!(refused.len() < 100 && refused.starts_with("name: "), "{refused}");
+    }
+    for id in ["", "' OR 1=1 --", "../../etc/passwd", "key_1;", "key 1", "key_\0", "ключ", &huge]
+    {
+        assert!(id.parse::<KeyId>().is_err());
+    }
+    for owner in ["", "a\0", "a\nb", &huge, &"x".repeat(256)] {
+        assert!(owner.parse::<AccountId>().is_err());
+    }
+}
+
+#[tokio::test]
+async fn regenerating_keeps_the_id_and_refuses_an_expired_key() {
+    let clock = ManualClock::at(time(0));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let new = named("x").with_expires_at(time(60));
+    let first = manager.create(&owner, new).await.unwrap();
+    let id = first.record().id.clone();
+    let again = manager.regenerate(&owner, &id).await.unwrap();
+    assert_eq!(again.record().id, id);
+    assert_eq!(again.record().expires_at, Some(time(60)));
+    assert_ne!(again.record().hint, first.record().hint);
+    assert_ne!(text(again), text(first));
+    clock.set(time(60));
+    let refused = manager.regenerate(&owner, &id).await;
+    assert!(matches!(refused, Err(ManageError::Expired)));
+}
+
+#[tokio::test]
+async fn rotating_gives_the_successor_the_old_one_s_lifetime() {
+    let clock = ManualClock::at(time(0));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let new = named("x")
+        .with_expires_at(time(1_000))
+        .with_environment("live".parse().unwrap())
+        .with_scopes("s".parse().unwrap());
+    let old = manager.create(&owner, new).await.unwrap().record().clone();
+    clock.set(time(900));
+    let new = manager.rotate(&owner, &old.id, Duration::from_secs(50)).await.unwrap();
+    let new = new.record().clone();
+    assert_eq!(new.expires_at, Some(time(1_900)));
+    assert_eq!(
+        (&new.name, &new.environment, &new.scopes),
+        (&old.name, &old.environment, &old.scopes)
+    );
+    assert_ne!(new.id, old.id);
+    let old = manager.get(&owner, &old.id).await.unwrap();
+    assert_eq!(old.expires_at, Some(time(950)));
+    assert_eq!(old.replaced_by.as_ref(), Some(&new.id));
+}
+
+#[tokio::test]
+async fn a_grace_can_be_zero_and_cannot_overflow() {
+    let clock = ManualClock::at(time(0) + Duration::from_micros(700));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let old = manager.create(&owner, named("x")).await.unwrap().record().clone();
+    for grace in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 40)] {
+        let refused = manager.rotate(&owner, &old.id, grace).await;
+        assert!(matches!(refused, Err(ManageError::InvalidExpiry)));
+    }
+    assert_eq!(manager.list(&owner).await.unwrap().len(), 1, "nothing was stored");
+    let _successor = manager.rotate(&owner, &old.id, Duration::ZERO).await.unwrap();
+    let old = manager.get(&owner, &old.id).await.unwrap();
+    assert!(old.is_expired(time(0) + Duration::from_micros(700)), "dead at once");
+}
+
+#[tokio::test]
+async fn the_first_key_is_made_once() {
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let owner = account("a");
+    let calls: Vec<_> = (0..32)
+        .map(|_| {
+            let (manager, owner) = (manager.clone(), owner.clone());
+            tokio::spawn(
+                async move { manager.create_first(&owner, named("First key")).await.unwrap() },
+            )
+        })
+        .collect();
+    let mut made = Vec::new();
+    for call in calls {
+        made.extend(call.await.unwrap());
+    }
+    assert_eq!(made.len(), 1);
+    manager.delete_all(&owner).await.unwrap();
+    assert!(manager.create_first(&owner, named("Again")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let store = MemoryStore::new();
+    let (manager, _) = with_key(store).await;
+    let id = manager.list(&account("admin@example.com")).await.unwrap()[0].id.clone();
+    let other = account("other");
+    let not_found =
+        |result: Result<(), ManageError>| assert!(matches!(result, Err(ManageError::NotFound)));
+    not_found(manager.get(&other, &id).await.map(drop));
+    not_found(manager.rename(&other, &id, "x".parse().unwrap()).await.map(drop));
+    not_found(manager.regenerate(&other, &id).await.map(drop));
+    not_found(manager.rotate(&other, &id, Duration::ZERO).await.map(drop));
+    not_found(manager.delete(&other, &id).await);
+    assert_eq!(manager.delete_all(&other).await.unwrap(), 0);
+    let owner = account("admin@example.com");
+    manager.delete(&owner, &id).await.unwrap();
+    not_found(manager.delete(&owner, &id).await);
+}
+
+/// Says "taken" a number of times, then does as it is told.
+struct Colliding(MemoryStore, AtomicUsize);
+
+impl Colliding {
+    fn is_taken(&self) -> bool {
+        self.1
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+}
+
+impl KeyStore for Colliding {
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        self.0.find(fingerprint)
+    }
+}
+
+#[async_trait::async_trait]
+impl KeyRegistry for Colliding {
+    async fn insert(
+        &self,
+        record: Arc<KeyRecord>,
+        limit: usize,
+    ) -> Result<Written<()>, StoreError> {
+        if self.is_taken() { Ok(Written::Taken) } else { self.0.insert(record, limit).await }
+    }
+    async fn insert_first(&self, record: Arc<KeyRecord>) -> Result<Written<()>, StoreError> {
+        if self.is_taken() { Ok(Written::Taken) } else { self.0.insert_first(record).await }
+    }
+    async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
+        self.0.list(account).await
+    }
+    async fn get(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.0.get(account, id).await
+    }
+    async fn rename(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        name: KeyName,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.0.rename(account, id, name).await
+    }
+    async fn replace(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        secret: NewSecret,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        if self.is_taken() {
+            Ok(Written::Taken)
+        } else {
+            self.0.replace(account, id, secret, at).await
+        }
+    }
+    async fn rotate(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        successor: Arc<KeyRecord>,
+        grace_ends: SystemTime,
+        limit: usize,
+    ) -> Result<Written<()>, StoreError> {
+        if self.is_taken() {
+            Ok(Written::Taken)
+        } else {
+            self.0.rotate(account, id, successor, grace_ends, limit).await
+        }
+    }
+    async fn delete(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        at: SystemTime,
+    ) -> Result<Written<()>, StoreError> {
+        self.0.delete(account, id, at).await
+    }
+    async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
+        self.0.delete_all(account, at).await
+    }
+}
+
+#[tokio::test]
+async fn a_collision_is_met_with_another_key() {
+    let owner = account("a");
+    let colliding = |times| Arc::new(Colliding(MemoryStore::new(), AtomicUsize::new(times)));
+    for times in 0..4 {
+        let store = colliding(times);
+        let again = || store.1.store(times, Ordering::Relaxed);
+        let manager = KeyManager::new(Arc::clone(&store), "acme".parse().unwrap());
+        assert!(manager.create_first(&owner, named("first")).await.unwrap().is_some());
+        again();
+        let id = manager.create(&owner, named("x")).await.unwrap().record().id.clone();
+        again();
+        let _new = manager.regenerate(&owner, &id).await.unwrap();
+        again();
+        let _new = manager.rotate(&owner, &id, Duration::ZERO).await.unwrap();
+        assert_eq!(manager.list(&owner).await.unwrap().len(), 3);
+    }
+    let manager = KeyManager::new(colliding(usize::MAX), "acme".parse().unwrap());
+    let refused = manager.create(&owner, named("x")).await;
+    assert!(
+        matches!(refused, Err(ManageError::NoFreeKey)),
+        "a broken generator is no endless loop"
+    );
+}

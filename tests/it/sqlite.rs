@@ -1,0 +1,215 @@
+//! The SQLite file: whose it is, what it survives, what it refuses.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use tower_api_key::{
+    AccountId, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore, StoreError, Written,
+};
+
+use crate::support::{Log, account, named, record, text, time};
+
+async fn sql(path: &Path, statements: &'static str) {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn filled(path: &Path) -> (AccountId, Vec<Arc<tower_api_key::KeyRecord>>) {
+    let store = SqliteStore::open(path).await.unwrap();
+    let owner = account("a");
+    for number in 0..3 {
+        let made = Arc::new(record(&owner, time(number)));
+        assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
+    }
+    let listed = store.list(&owner).await.unwrap();
+    store.close().await;
+    (owner, listed)
+}
+
+#[tokio::test]
+async fn keys_are_there_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let (owner, before) = filled(&path).await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let after = store.list(&owner).await.unwrap();
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let made = Arc::new(record(&account("a"), time(0)));
+    assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{entry:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    filled(&path).await;
+    sql(&path, "PRAGMA user_version = 7").await;
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("layout 7"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn another_application_s_file_is_refused_and_left_alone() {
+    for statements in [
+        "CREATE TABLE customers (name TEXT)",
+        "PRAGMA application_id = 7",
+        "CREATE TABLE secrets (fingerprint BLOB); PRAGMA user_version = 1",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("theirs.db");
+        sql(&path, statements).await;
+        let before = std::fs::read(&path).unwrap();
+        let refused = SqliteStore::open(&path).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Foreign { .. }), "{statements}: {refused:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_database_or_no_place_for_one_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "a text that is long enough not to be an empty database").unwrap();
+    let refused = SqliteStore::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
+    for place in [folder.path().join("missing/keys.db"), folder.path().to_owned()] {
+        assert!(SqliteStore::open(place).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
+    let damages = [
+        "UPDATE secrets SET digest = x'00'",
+        "UPDATE secrets SET digest = zeroblob(32)",
+        "UPDATE secrets SET name = ''",
+        "UPDATE secrets SET name = 'a' || char(10) || 'b'",
+        "UPDATE secrets SET name = CAST(x'ff' AS TEXT)",
+        "UPDATE secrets SET account = ''",
+        "UPDATE secrets SET key_id = '../etc'",
+        "UPDATE secrets SET created_at = -1",
+        "UPDATE secrets SET expires_at = -9223372036854775808",
+        "UPDATE secrets SET environment = 'NOT ONE'",
+        "UPDATE secrets SET scopes = 'a  b'",
+        "UPDATE secrets SET ended_at = 5, ended_by = 'magic', digest = NULL",
+        "UPDATE secrets SET ended_at = NULL, ended_by = NULL, digest = NULL",
+    ];
+    for damage in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        let (owner, records) = filled(&path).await;
+        let statements = format!(
+            "PRAGMA ignore_check_constraints = ON; {damage} WHERE key_id = '{}'",
+            records[1].id
+        );
+        sql(&path, Box::leak(statements.into_boxed_str())).await;
+
+        let (log, _guard) = Log::capture();
+        let store = SqliteStore::open(&path).await.unwrap();
+        let found = store.find(records[1].fingerprint()).await.unwrap();
+        assert!(!matches!(found, Some(Entry::Live(_))), "{damage}");
+        assert_eq!(log.lines("a damaged row was passed over").len(), 1, "{damage}");
+        let listed = store.list(&owner).await.unwrap();
+        assert!(listed.iter().all(|record| record.id != records[1].id), "{damage}");
+        assert!(store.get(&owner, &records[1].id).await.unwrap().is_none(), "{damage}");
+        let found = store.find(records[0].fingerprint()).await.unwrap();
+        assert!(matches!(found, Some(Entry::Live(_))), "the others are as they were: {damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_still_counts_and_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let (owner, records) = filled(&path).await;
+    sql(&path, "PRAGMA ignore_check_constraints = ON; UPDATE secrets SET name = ''").await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let fourth = Arc::new(record(&owner, time(9)));
+    assert_eq!(store.insert(fourth, 3).await.unwrap(), Written::Refused);
+    assert_eq!(store.delete(&owner, &records[0].id, time(9)).await.unwrap(), Written::Done(()));
+    assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_can_be_opened_by_many_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let opened: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { SqliteStore::open(path).await })
+        })
+        .collect();
+    let owner = account("a");
+    for (number, store) in opened.into_iter().enumerate() {
+        let store = store.await.unwrap().unwrap();
+        let made = Arc::new(record(&owner, time(number as u64)));
+        assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_holds_between_several_openings_of_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(SqliteStore::open(&path).await.unwrap());
+    }
+    let owner = account("a");
+    let calls: Vec<_> = (0..64)
+        .map(|number| {
+            let (store, made) = (stores[number % 4].clone(), Arc::new(record(&owner, time(0))));
+            tokio::spawn(async move { store.insert(made, 25).await.unwrap() })
+        })
+        .collect();
+    let mut done = 0;
+    for call in calls {
+        done += usize::from(call.await.unwrap() == Written::Done(()));
+    }
+    assert_eq!(done, 25);
+    assert_eq!(stores[0].list(&owner).await.unwrap().len(), 25);
+}
+
+#[tokio::test]
+async fn no_key_is_in_the_file_only_its_digest_and_after_deletion_not_even_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let issued = manager.create(&account("a"), named("Production CRM")).await.unwrap();
+    let (record, key) = (issued.record().clone(), text(issued));
+    let holds = |part: &[u8]| {
+        std::fs::read_dir(folder.path()).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            bytes.windows(part.len()).any(|window| window == part)
+        })
+    };
+    assert!(holds(record.digest.as_bytes()), "this test sees what is in the files");
+    assert!(!holds(key.as_bytes()));
+    assert!(!holds(&key.as_bytes()[10..40]), "nor a part of it");
+    manager.delete(&account("a"), &record.id).await.unwrap();
+    let Some(Entry::Ended(tombstone)) = store.find(record.fingerprint()).await.unwrap() else {
+        panic!("no tombstone");
+    };
+    assert_eq!(tombstone.name.as_str(), "Production CRM");
+}

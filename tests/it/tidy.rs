@@ -1,0 +1,207 @@
+//! Who may use whom. The table is the one of the design; change both, with a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A module, the modules of this crate that it may use, and the crates.
+const TABLE: &[(&str, &str, &str)] = &[
+    // The decision, in reading order.
+    ("middleware/service", "extract middleware transport verify", "http tower_service"),
+    ("extract", "key rejection", "http"),
+    ("transport", "middleware rejection", "http tracing"),
+    ("transport/proxies", "transport", "http ipnet thiserror"),
+    ("transport/forwarded", "", ""),
+    ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),
+    ("key", "record", "crc32fast zeroize"),
+    ("digest", "key", "hex sha2 subtle"),
+    ("policy", "record rejection", ""),
+    ("identity", "digest record", ""),
+    ("rejection", "digest record", "thiserror"),
+    // What it is about.
+    ("record", "digest", ""),
+    ("record/text", "", "thiserror"),
+    ("clock", "", ""),
+    ("store", "digest record", "async_trait thiserror"),
+    // Leaves.
+    ("store/arc", "digest record store", "async_trait"),
+    ("store/memory", "digest record store", "async_trait"),
+    ("store/memory/index", "digest store", ""),
+    ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
+    ("store/sqlite/open", "store", "sqlx tokio"),
+    ("store/sqlite/row", "digest record store", "sqlx thiserror tracing"),
+    (
+        "middleware/layer",
+        "clock extract key middleware record store transport verify",
+        "tower_layer tracing",
+    ),
+    (
+        "middleware/future",
+        "identity middleware rejection verify",
+        "bytes http pin_project_lite tower_service",
+    ),
+    ("middleware/response", "record rejection", "bytes http tracing"),
+    ("middleware/body", "", "bytes http_body pin_project_lite"),
+    ("middleware/connection", "transport", "http tower_service"),
+    ("middleware", "", ""),
+    (
+        "axum",
+        "identity middleware transport",
+        "axum axum_core bytes http pin_project_lite tower_layer tower_service tracing",
+    ),
+    ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
+    ("manage", "clock digest key record store", "thiserror tracing"),
+    ("manage/generate", "key manage record", "rand zeroize"),
+];
+
+/// Every file of `src` but the tests, by its module's path.
+fn modules() -> BTreeMap<String, String> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    let module = |path: &Path| {
+        let path = path.strip_prefix(&root).unwrap().with_extension("");
+        path.to_str().unwrap().replace('\\', "/")
+    };
+    let is_test = |name: &String| name.ends_with("/tests");
+    let named = files.iter().map(|path| (module(path), code(&fs::read_to_string(path).unwrap())));
+    named.filter(|(name, _)| !is_test(name) && name != "lib").collect()
+}
+
+/// A file without its comments.
+fn code(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The first segment after each `start` in the code, as in `crate::digest::…`.
+fn segments_after<'a>(code: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
+    code.split(start).skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+/// The crate's own modules that a file names, by `crate::` or `super::`.
+fn own_modules(name: &str, code: &str) -> BTreeSet<String> {
+    let mut used: BTreeSet<String> = segments_after(code, "crate::").map(str::to_owned).collect();
+    let (parent, _) = name.split_once('/').unwrap_or(("", name));
+    if code.contains("super::") && !parent.is_empty() {
+        used.insert(parent.to_owned());
+    }
+    // A module may use its own children.
+    used.remove(name);
+    used
+}
+
+/// The crates that are declared and that a file names.
+fn foreign_crates(code: &str) -> BTreeSet<String> {
+    let manifest = include_str!("../../Cargo.toml");
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
+    let declared = dependencies.lines().filter_map(|line| line.split_once(" = "));
+    declared
+        .map(|(name, _)| name.replace('-', "_"))
+        .filter(|name| {
+            let path = format!("{name}::");
+            code.match_indices(&path).any(|(at, _)| {
+                let before = code[..at].chars().next_back();
+                before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+            })
+        })
+        .collect()
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let table: BTreeMap<&str, _> =
+        TABLE.iter().map(|(name, own, foreign)| (*name, (words(own), words(foreign)))).collect();
+    let modules = modules();
+    let named: BTreeSet<&str> = modules.keys().map(String::as_str).collect();
+    let listed: BTreeSet<&str> = table.keys().copied().collect();
+    assert_eq!(named, listed, "every file has its line in the table, and every line its file");
+    for (name, code) in &modules {
+        let (own, foreign) = &table[name.as_str()];
+        assert_eq!(&own_modules(name, code), own, "modules of this crate that {name} uses");
+        assert_eq!(&foreign_crates(code), foreign, "crates that {name} uses");
+    }
+}
+
+/// Asserts that only these files contain a text.
+fn only_in(text: &str, files: &[&str]) {
+    let modules = modules();
+    let holders: Vec<&str> = modules
+        .iter()
+        .filter(|(_, code)| code.contains(text))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(holders, files, "{text}");
+}
+
+#[test]
+fn each_primitive_has_one_place() {
+    only_in("Sha256", &["digest"]);
+    only_in("ct_eq", &["digest"]);
+    only_in("SysRng", &["manage/generate"]);
+    only_in("SystemTime::now", &["clock"]);
+    only_in("Instant::now", &[]);
+    only_in("Identity::verified", &["verify"]);
+    only_in("Connection::tls_ended_here", &["tls"]);
+    only_in("StatusCode::", &["axum", "middleware/response"]);
+    only_in("KeyRegistry", &["manage", "store", "store/arc", "store/memory", "store/sqlite"]);
+}
+
+#[test]
+fn no_secret_and_no_digest_can_be_compared_printed_or_serialised() {
+    let modules = modules();
+    for (file, types) in [("key", "ApiKey RevealedKey"), ("digest", "KeyDigest")] {
+        for name in types.split(' ') {
+            let code = &modules[file];
+            let declaration = code.find(&format!("pub struct {name}(")).unwrap();
+            let derives = code[..declaration].rsplit("\n\n").next().unwrap();
+            for forbidden in ["PartialEq", "Eq", "Hash", "Debug", "Serialize", "Deserialize"] {
+                assert!(!derives.contains(forbidden), "{name} derives {forbidden}");
+                let implemented = format!("{forbidden} for {name}");
+                let redacted = forbidden == "Debug" && code.contains(&format!("\"{name}(…)\""));
+                assert!(!code.contains(&implemented) || redacted, "{implemented}");
+            }
+            assert!(!code.contains(&format!("Display for {name}")));
+        }
+    }
+}
+
+#[test]
+fn the_traits_of_stores_have_no_default_methods() {
+    let store = &modules()["store"];
+    for name in ["pub trait KeyStore", "pub trait KeyRegistry"] {
+        let body = &store[store.find(name).unwrap()..];
+        let body = &body[..body.find("\n}\n").unwrap()];
+        assert_eq!(body.matches('{').count(), 1, "{name} has a body inside");
+    }
+}
+
+#[test]
+fn the_example_programs_use_no_open_layer() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!text.contains(".route_layer(") && !text.contains("Router::layer"), "{path:?}");
+        }
+    }
+}
