@@ -45,11 +45,11 @@ async fn read(path: &Path, fingerprint: Fingerprint) -> Found {
         read => read.map_err(|error| broken(error.into()))?,
     };
     let file: KeyFile = serde_json::from_slice(&text).map_err(|error| broken(error.into()))?;
-    let record = record(file, fingerprint).map_err(broken)?;
+    let record = record(&file, fingerprint).map_err(broken)?;
     Ok(Some(Entry::Live(Arc::new(record))))
 }
 
-fn record(file: KeyFile, id: Fingerprint) -> Result<KeyRecord, Box<dyn Error + Send + Sync>> {
+fn record(file: &KeyFile, id: Fingerprint) -> Result<KeyRecord, Box<dyn Error + Send + Sync>> {
     Ok(KeyRecord::new(
         id.to_string().parse()?,
         file.account.parse()?,

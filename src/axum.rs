@@ -98,11 +98,13 @@ pub struct Protected {
 
 impl Protected {
     /// For `axum::serve` and `axum_server`, where TLS ends in this process.
+    #[must_use]
     pub fn into_make_service(self) -> IntoMakeService<Self> {
         <Self as ServiceExt<Request<Body>>>::into_make_service(self)
     }
 
     /// For `axum::serve` and `axum_server`, with the peer's address: `C` is [`SocketAddr`].
+    #[must_use]
     pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
         <Self as ServiceExt<Request<Body>>>::into_make_service_with_connect_info(self)
     }

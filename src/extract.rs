@@ -1,6 +1,7 @@
 //! The one key in the headers. Knows no store, no transport and no body; never looks at the query.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::header::{self, Entry};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::key::KeyText;
 use crate::rejection::RejectionKind;
@@ -16,62 +17,77 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Exactly one key, from exactly one place: two lines are refused even when they are equal,
-    /// because somebody in between may have looked at the other one.
-    pub(crate) fn presented_key(self, headers: &HeaderMap) -> Result<KeyText<'_>, RejectionKind> {
-        let in_header = only_line(headers, &API_KEY)?.map(HeaderValue::as_bytes);
-        let in_bearer = if self.bearer { bearer_token(headers)? } else { None };
-        let key = match (in_header, in_bearer) {
-            (Some(_), Some(_)) => return Err(RejectionKind::AmbiguousKey),
-            // An empty line is a variable that was not set: say that no key came, which helps.
-            (Some(b"") | None, None) | (None, Some(b"")) => return Err(RejectionKind::MissingKey),
-            (Some(key), None) | (None, Some(key)) => key,
-        };
-        KeyText::parse(key).map_err(|_| RejectionKind::MalformedKey)
-    }
-
-    /// Takes the key out of the headers, or marks it as sensitive where the service keeps it.
-    pub(crate) fn conceal(self, headers: &mut HeaderMap, keep: bool) {
-        if keep {
-            mark_sensitive(headers, &API_KEY);
+    /// Takes exactly one key, from exactly one place, out of the headers. Two lines are refused even
+    /// when they are equal, because somebody in between may have looked at the other one.
+    ///
+    /// Whatever comes of it, no key is left in the headers.
+    pub(crate) fn take_key(self, headers: &mut HeaderMap) -> Result<TakenKey, RejectionKind> {
+        let in_header = take(headers, &API_KEY, |_| true);
+        let in_bearer = if self.bearer {
+            take(headers, &header::AUTHORIZATION, |line| after_bearer(line).is_some())
         } else {
-            headers.remove(&API_KEY);
-        }
-        if self.bearer && headers.get_all(header::AUTHORIZATION).iter().any(is_bearer) {
-            if keep {
-                mark_sensitive(headers, &header::AUTHORIZATION);
-            } else {
-                headers.remove(header::AUTHORIZATION);
-            }
+            Ok(None)
+        };
+        match (in_header?, in_bearer?) {
+            (Some(_), Some(_)) => Err(RejectionKind::AmbiguousKey),
+            (Some(line), None) => TakenKey::from_header(line),
+            (None, Some(line)) => TakenKey::from_bearer(line),
+            (None, None) => Err(RejectionKind::MissingKey),
         }
     }
 }
 
-fn mark_sensitive(headers: &mut HeaderMap, name: &HeaderName) {
-    if let header::Entry::Occupied(mut lines) = headers.entry(name) {
-        lines.iter_mut().for_each(|value| value.set_sensitive(true));
+/// A key that was taken out of the headers, as the line that it came in.
+pub(crate) struct TakenKey {
+    place: &'static HeaderName,
+    line: HeaderValue,
+    start: usize,
+}
+
+impl TakenKey {
+    fn from_header(line: HeaderValue) -> Result<Self, RejectionKind> {
+        Self { place: &API_KEY, line, start: 0 }.unless_empty()
+    }
+
+    fn from_bearer(line: HeaderValue) -> Result<Self, RejectionKind> {
+        let start = line.len() - after_bearer(&line).map_or(0, <[u8]>::len);
+        Self { place: &header::AUTHORIZATION, line, start }.unless_empty()
+    }
+
+    /// An empty line is a variable that was not set: to say that no key came is what helps.
+    fn unless_empty(self) -> Result<Self, RejectionKind> {
+        if self.start < self.line.len() { Ok(self) } else { Err(RejectionKind::MissingKey) }
+    }
+
+    pub(crate) fn text(&self) -> Result<KeyText<'_>, RejectionKind> {
+        let text = &self.line.as_bytes()[self.start..];
+        KeyText::parse(text).map_err(|_| RejectionKind::MalformedKey)
+    }
+
+    /// Puts the line back, marked as sensitive, for a service that keeps its keys.
+    pub(crate) fn put_back(mut self, headers: &mut HeaderMap) {
+        self.line.set_sensitive(true);
+        headers.insert(self.place, self.line);
     }
 }
 
-fn is_bearer(value: &HeaderValue) -> bool {
-    after_bearer(value).is_some()
-}
-
-/// The only line of a header; more than one is refused.
-fn only_line<'a>(
-    headers: &'a HeaderMap,
+/// Takes the only line of a header out, if it holds a key. Of several, all go and none is the key.
+fn take(
+    headers: &mut HeaderMap,
     name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, RejectionKind> {
-    let mut lines = headers.get_all(name).iter();
-    let line = lines.next();
-    match lines.next() {
-        None => Ok(line),
-        Some(_) => Err(RejectionKind::AmbiguousKey),
+    holds_key: fn(&HeaderValue) -> bool,
+) -> Result<Option<HeaderValue>, RejectionKind> {
+    let Entry::Occupied(lines) = headers.entry(name) else {
+        return Ok(None);
+    };
+    if !lines.iter().any(holds_key) {
+        return Ok(None);
     }
-}
-
-fn bearer_token(headers: &HeaderMap) -> Result<Option<&[u8]>, RejectionKind> {
-    Ok(only_line(headers, &header::AUTHORIZATION)?.and_then(after_bearer))
+    if lines.iter().count() == 1 {
+        return Ok(Some(lines.remove()));
+    }
+    drop(lines.remove_entry_mult());
+    Err(RejectionKind::AmbiguousKey)
 }
 
 /// What follows the scheme `Bearer` and its spaces. The scheme's case does not matter (RFC 9110

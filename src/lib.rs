@@ -1,4 +1,4 @@
-//! API keys for HTTP services: a [`tower`](https://docs.rs/tower) layer that takes the `API-Key`
+//! API keys for HTTP services: a `tower` layer that takes the `API-Key`
 //! header of every request, refuses what did not come over HTTPS or has no valid key, and tells the
 //! handler who is calling.
 //!
@@ -82,6 +82,11 @@ pub mod docs {
     #[doc = include_str!("docs/limitations.md")]
     pub mod limitations {}
 }
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Fingerprint, KeyDigest};

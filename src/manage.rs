@@ -395,6 +395,7 @@ impl IssuedKey {
     }
 
     /// Gives the key's text away, to be shown to its owner, once.
+    #[must_use]
     pub fn reveal(self) -> RevealedKey {
         self.key.reveal()
     }

@@ -35,10 +35,10 @@ pub(crate) struct Verifier {
     pub(crate) store_timeout: Duration,
 }
 
-/// What is known of a key so far.
-pub(crate) enum Verification {
-    Decided(Result<Identity, Rejection>),
-    Waiting(WaitingForStore),
+/// What is known of a key that was not refused so far.
+pub(crate) enum Verified {
+    Now(Identity),
+    Later(WaitingForStore),
 }
 
 impl Verifier {
@@ -53,26 +53,25 @@ impl Verifier {
     }
 
     /// Decides at once when the store answers from memory.
-    pub(crate) fn verify(&self, key: KeyText<'_>) -> Verification {
+    pub(crate) fn verify(&self, key: KeyText<'_>) -> Result<Verified, Rejection> {
         let presented = KeyDigest::of(key);
         let fingerprint = presented.fingerprint();
         if !self.format.admits(key) {
             let malformed = Rejection::from(RejectionKind::MalformedKey);
-            return Verification::Decided(Err(malformed.with_fingerprint(fingerprint)));
+            return Err(malformed.with_fingerprint(fingerprint));
         }
         let asked = catch_unwind(AssertUnwindSafe(|| {
             let lookup = self.store.find(fingerprint);
             lookup.now_or_later().map_err(|lookup| (lookup, self.deadline()))
         }));
-        match asked {
-            Ok(Ok(found)) => Verification::Decided(self.judge(&presented, found)),
-            Ok(Err((lookup, deadline))) => Verification::Waiting(WaitingForStore {
+        match asked.map_err(|panic| store_panicked(&*panic))? {
+            Ok(found) => self.judge(&presented, found).map(Verified::Now),
+            Err((lookup, deadline)) => Ok(Verified::Later(WaitingForStore {
                 presented,
                 lookup,
                 limit: self.store_timeout,
                 deadline,
-            }),
-            Err(panic) => Verification::Decided(Err(store_panicked(&*panic))),
+            })),
         }
     }
 

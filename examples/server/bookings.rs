@@ -28,7 +28,12 @@ impl Booking {
         Self {
             id: format!("BKNG-{number:06}"),
             subject: format!("Consultation {number}"),
-            status: ["scheduled", "rescheduled", "canceled", "completed"][(number % 4) as usize],
+            status: match number % 4 {
+                0 => "scheduled",
+                1 => "rescheduled",
+                2 => "canceled",
+                _ => "completed",
+            },
             starting_time: updated + SignedDuration::from_hours(72),
             last_updated_time: updated,
         }
@@ -92,9 +97,10 @@ fn parse_limit(text: &str) -> Result<usize, Failure> {
 
 fn parse_id(text: String) -> Result<String, Failure> {
     let digits = text.strip_prefix("BKNG-").filter(|digits| digits.len() == 6);
-    match digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
-        true => Ok(text),
-        false => Err(Failure::invalid("after", "The id of the last booking of the page before.")),
+    if digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        Ok(text)
+    } else {
+        Err(Failure::invalid("after", "The id of the last booking of the page before."))
     }
 }
 

@@ -158,8 +158,8 @@ impl Book {
 impl Webhook {
     /// A webhook that has no id yet.
     fn parse(mut body: Map<String, Value>) -> Result<Self, Failure> {
-        let name = text(body.remove("name"), "name", 100)?;
-        let url = text(body.remove("url"), "url", 2_000)?;
+        let name = text(body.remove("name").as_ref(), "name", 100)?;
+        let url = text(body.remove("url").as_ref(), "url", 2_000)?;
         let is_https = |uri: &Uri| {
             uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
         };
@@ -169,7 +169,7 @@ impl Webhook {
         let events = match body.remove("events") {
             Some(Value::Array(events)) if (1..=100).contains(&events.len()) => events
                 .into_iter()
-                .map(|event| text(Some(event), "events", 100))
+                .map(|event| text(Some(&event), "events", 100))
                 .collect::<Result<_, _>>()?,
             _ => return Err(Failure::invalid("events", "An array of 1 to 100 names of events.")),
         };
@@ -186,8 +186,8 @@ impl Webhook {
     }
 }
 
-fn text(value: Option<Value>, param: &str, most: usize) -> Result<String, Failure> {
-    let text = value.as_ref().and_then(Value::as_str).filter(|text| {
+fn text(value: Option<&Value>, param: &str, most: usize) -> Result<String, Failure> {
+    let text = value.and_then(Value::as_str).filter(|text| {
         (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
     });
     text.map(str::to_owned).ok_or_else(|| {

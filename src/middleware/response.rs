@@ -20,7 +20,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::header::{self, GetAll};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::record::{AccountId, InvalidText, KeyName};
 use crate::rejection::{Refusal, Rejection};
@@ -127,7 +128,7 @@ impl RenderRefusal for Json {
             Refusal::MissingScope => json!("authentication_error", MissingScope),
             Refusal::Unavailable => json!("api_error", Unavailable),
         };
-        respond(refusal.status(), "application/json", body)
+        respond(refusal.status(), &JSON, body)
     }
 }
 
@@ -140,16 +141,26 @@ impl RenderRefusal for ProblemDetails {
             Refusal::MissingScope => problem!("Forbidden", 403, MissingScope),
             Refusal::Unavailable => problem!("Service Unavailable", 503, Unavailable),
         };
-        respond(refusal.status(), "application/problem+json", body)
+        respond(refusal.status(), &PROBLEM_JSON, body)
     }
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: &'static str) -> Response<Bytes> {
+fn respond(status: StatusCode, content_type: &HeaderValue, body: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(body.as_bytes()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     response
 }
+
+// Checked when this is compiled, and cheap to clone.
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+static PRIVATE: HeaderValue = HeaderValue::from_static("private");
+static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+static ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
+static KEY_NAME: HeaderValue = HeaderValue::from_static("API-Key");
+static AUTHORIZATION_NAME: HeaderValue = HeaderValue::from_static("Authorization");
+static BOTH_NAMES: HeaderValue = HeaderValue::from_static("API-Key, Authorization");
 
 /// How a service answers for itself: its renderer and its challenges.
 #[derive(Clone)]
@@ -211,9 +222,9 @@ impl Answers {
             }
         }
         if status == StatusCode::SERVICE_UNAVAILABLE && !headers.contains_key(header::RETRY_AFTER) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, ONE_SECOND.clone());
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::CACHE_CONTROL, NO_STORE.clone());
         vary_by_key(headers, self.bearer);
         response.extensions_mut().insert(rejection);
         response
@@ -224,7 +235,7 @@ impl Answers {
     pub(crate) fn protect<B>(mut response: Response<B>, bearer: bool) -> Response<B> {
         let headers = response.headers_mut();
         if !headers.contains_key(header::CACHE_CONTROL) {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+            headers.insert(header::CACHE_CONTROL, PRIVATE.clone());
         }
         vary_by_key(headers, bearer);
         response
@@ -233,20 +244,27 @@ impl Answers {
 
 /// Adds the headers that a key may come in to `Vary`, unless they are there.
 fn vary_by_key(headers: &mut HeaderMap, bearer: bool) {
-    let add = match (varies_by(headers, "api-key"), bearer && !varies_by(headers, "authorization"))
+    if !headers.contains_key(header::VARY) {
+        let names = if bearer { &BOTH_NAMES } else { &KEY_NAME };
+        headers.insert(header::VARY, names.clone());
+        return;
+    }
+    for (name, value, counts) in
+        [("api-key", &KEY_NAME, true), ("authorization", &AUTHORIZATION_NAME, bearer)]
     {
-        (true, false) => return,
-        (true, true) => "Authorization",
-        (false, false) => "API-Key",
-        (false, true) => "API-Key, Authorization",
-    };
-    headers.append(header::VARY, HeaderValue::from_static(add));
+        if counts && !is_named(&headers.get_all(header::VARY), name) {
+            headers.append(header::VARY, value.clone());
+        }
+    }
 }
 
-fn varies_by(headers: &HeaderMap, wanted: &str) -> bool {
-    let lines = headers.get_all(header::VARY).iter().map(HeaderValue::as_bytes);
-    let mut names = lines.flat_map(|line| line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
-    names.any(|name| name == b"*" || name.eq_ignore_ascii_case(wanted.as_bytes()))
+/// Whether a name, or `*`, is in a list of names.
+fn is_named(lines: &GetAll<'_, HeaderValue>, wanted: &str) -> bool {
+    let mut names = lines.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    names.any(|name| {
+        let name = name.trim_ascii();
+        name == b"*" || name.eq_ignore_ascii_case(wanted.as_bytes())
+    })
 }
 
 /// One event for each refusal: who or what was tried, never with what.

@@ -4,15 +4,16 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Extensions, HeaderMap, Request, Response};
+use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::ResponseFuture;
 use super::response::Answers;
 use crate::extract::Places;
+use crate::rejection::Rejection;
 use crate::transport::{Connection, Transport};
-use crate::verify::{Verification, Verifier};
+use crate::verify::{Verified, Verifier};
 
 /// Where a request says which connection it came over. Extensions are this process's own: nothing in
 /// them is the client's word.
@@ -30,22 +31,19 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// One key, from one place; over HTTPS, which is said first because it matters most to a client
-    /// that got both wrong; found, compared and allowed. Whatever comes of it, the key leaves the
-    /// request.
-    fn decide<B>(&self, request: &mut Request<B>) -> Verification {
-        let verification = self.examine(request.headers(), request.extensions());
-        self.places.conceal(request.headers_mut(), self.keep_key);
-        verification
-    }
-
-    fn examine(&self, headers: &HeaderMap, extensions: &Extensions) -> Verification {
-        let key = self.places.presented_key(headers);
-        let https = self.transport.check(headers, (self.connection)(extensions));
-        match https.and(key) {
-            Ok(key) => self.verifier.verify(key),
-            Err(kind) => Verification::Decided(Err(kind.into())),
+    /// The whole decision: the one key leaves the request; the connection must be HTTPS, which a
+    /// client that got both wrong must hear first, lest it send its next key in the clear; there
+    /// must be a key; and the key must be found, equal and allowed.
+    fn decide<B>(&self, request: &mut Request<B>) -> Result<Verified, Rejection> {
+        let key = self.places.take_key(request.headers_mut());
+        let connection = (self.connection)(request.extensions());
+        self.transport.check(request.headers(), connection)?;
+        let key = key?;
+        let verified = self.verifier.verify(key.text()?)?;
+        if self.keep_key {
+            key.put_back(request.headers_mut());
         }
+        Ok(verified)
     }
 }
 
@@ -89,17 +87,17 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.guard.decide(&mut request) {
-            Verification::Decided(Ok(identity)) => {
+            Ok(Verified::Now(identity)) => {
                 request.extensions_mut().insert(identity);
                 ResponseFuture::admitted(self.inner.call(request), &self.guard.answers)
             }
-            Verification::Decided(Err(rejection)) => {
+            Err(rejection) => {
                 // What the inner service reserved to become ready (a permit, a slot in a buffer) is
                 // given back: a refused caller must not hold it until the next request.
                 drop(self.take_ready());
                 ResponseFuture::refused(self.guard.answers.refuse(rejection, request.headers()))
             }
-            Verification::Waiting(lookup) => {
+            Ok(Verified::Later(lookup)) => {
                 ResponseFuture::waiting(lookup, self.take_ready(), request, Arc::clone(&self.guard))
             }
         }

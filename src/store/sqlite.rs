@@ -21,7 +21,7 @@ use self::open::Pools;
 use self::row::{columns, milliseconds};
 use super::{Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
 use crate::digest::Fingerprint;
-use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
+use crate::record::{AccountId, EndCause, Environment, KeyId, KeyName, KeyRecord};
 
 /// Keys in one SQLite file; clones share it.
 ///
@@ -309,7 +309,7 @@ async fn file(connection: &mut SqliteConnection, record: &KeyRecord) -> Result<b
     .bind(record.id.as_str())
     .bind(record.account.as_str())
     .bind(record.name.as_str())
-    .bind(record.environment.as_ref().map(|environment| environment.as_str()))
+    .bind(record.environment.as_ref().map(Environment::as_str))
     .bind(record.scopes.to_string())
     .bind(&record.hint)
     .bind(milliseconds(record.created_at))

@@ -80,17 +80,20 @@ async fn a_kept_key_is_marked_as_sensitive() {
     assert_eq!(response.into_body().into_inner().unwrap(), key.as_bytes());
 }
 
+fn hexadecimal(bytes: &[u8], before: &str) -> String {
+    bytes.iter().flat_map(|byte| [before.to_owned(), format!("{byte:02x}")]).collect()
+}
+
 /// Each way of sending a key that is not the one way: refused as if there were no such key.
 #[tokio::test]
 async fn bad_headers_are_refused_and_never_logged() {
     let store = MemoryStore::new();
     let (_, key) = with_key(store.clone()).await;
     let valid = key.as_bytes();
-    let percent: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let percent = hexadecimal(key.as_bytes(), "%");
     let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &key);
-    let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let digest_hex: String =
-        digest(&key).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hexadecimal(key.as_bytes(), "");
+    let digest_hex = hexadecimal(digest(&key).as_bytes(), "");
     let fingerprint = digest(&key).fingerprint().to_string();
     let joined = |before: &str, after: &str| format!("{before}{key}{after}").into_bytes();
     let bearer = format!("Bearer {key}");
@@ -410,7 +413,7 @@ async fn a_store_that_waits_is_waited_for() {
         Lookup::waiting(async move {
             tokio::task::yield_now().await;
             let found = fingerprint == record.fingerprint();
-            Ok(found.then(|| Entry::Live(record)))
+            Ok(found.then_some(Entry::Live(record)))
         })
     });
     let response = answer(&layer, with(&[("api-key", b"the-key")])).await;
@@ -482,8 +485,9 @@ async fn a_dropped_call_stops_the_lookup_and_never_reaches_the_service() {
     let layer = scripted(move |_| {
         let held = Arc::clone(&held);
         Lookup::waiting(async move {
-            let _held = held;
-            pending().await
+            pending::<()>().await;
+            drop(held);
+            unreachable!()
         })
     });
     let mut service = layer.layer(service_fn(async |_: Request<()>| {

@@ -54,11 +54,12 @@ fn manifest(root: &Path) -> String {
         edition = "2024"
 
         [dependencies]
-        tower-api-key = {{ path = {root:?}, features = ["axum", "tls", "sqlite"] }}
+        tower-api-key = {{ path = '{}', features = ["axum", "tls", "sqlite"] }}
         axum = "0.8"
         bytes = "1"
         http = "1"
         serde_json = "1"
-        "#
+        "#,
+        root.display()
     )
 }

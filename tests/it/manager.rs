@@ -65,15 +65,16 @@ async fn no_debug_output_and_no_log_has_the_key() {
     let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
     let issued = manager.create(&account("a"), named("x")).await.unwrap();
     let id = issued.record().id.clone();
-    let mut shown = format!("{issued:?} {manager:?} {:?}", issued.record());
+    let mut shown = vec![format!("{issued:?} {manager:?} {:?}", issued.record())];
     let revealed = issued.reveal();
-    shown += &format!("{revealed:?}");
+    shown.push(format!("{revealed:?}"));
     let regenerated = manager.regenerate(&account("a"), &id).await.unwrap();
-    shown += &format!("{regenerated:?}");
+    shown.push(format!("{regenerated:?}"));
     let second = regenerated.reveal();
     for key in [revealed.as_str(), second.as_str()] {
         for part in [key, &key[5..20], &key[20..40]] {
-            assert!(!shown.contains(part) && !log.text().contains(part));
+            assert!(shown.iter().all(|text| !text.contains(part)));
+            assert!(!log.text().contains(part));
         }
     }
     for event in ["key created", "key regenerated"] {
@@ -101,7 +102,7 @@ async fn the_default_cap_is_25_and_can_be_set() {
 async fn an_expiry_that_is_past_or_cannot_be_written_is_refused() {
     let clock = ManualClock::at(time(100));
     let manager = manager(&clock);
-    let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_hours(70_389_528);
     let far = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX as u64)).unwrap();
     let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
     for end in

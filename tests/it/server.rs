@@ -153,7 +153,7 @@ async fn bookings_come_a_page_at_a_time() {
 
     let (_, all) = server.call("GET", "/v2/bookings?limit=100", &key, None).await;
     let time = all["data"][49]["last_updated_time"].as_str().unwrap();
-    assert!(time.len() == "2026-01-31T09:30:00.000Z".len() && time.ends_with(".000Z"), "{time}");
+    assert!(time.len() == 24 && time.contains(".000Z"), "{time}");
     let path = format!("/v2/bookings?limit=3&last_updated_time.gt={time}");
     let answer = get_tls(server.https, &path, &key).await;
     let body: Value = serde_json::from_str(&answer.body).unwrap();

@@ -214,7 +214,7 @@ impl io::Write for Log {
 
 /// Runs a future and says so when it hangs.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it hangs")
+    tokio::time::timeout(Duration::from_mins(1), future).await.expect("it hangs")
 }
 
 /// An example of this crate as a process, killed when dropped.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 /// A module, the modules of this crate that it may use, and the crates.
 const TABLE: &[(&str, &str, &str)] = &[
     // The decision, in reading order.
-    ("middleware/service", "extract middleware transport verify", "http tower_service"),
+    ("middleware/service", "extract middleware rejection transport verify", "http tower_service"),
     ("extract", "key rejection", "http"),
-    ("transport", "middleware rejection", "http tracing"),
+    ("transport", "rejection", "http tracing"),
     ("transport/proxies", "transport", "http ipnet thiserror"),
     ("transport/forwarded", "", ""),
     ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),

@@ -59,7 +59,7 @@ async fn write_ahead(connection: &mut SqliteConnection) -> Result<(), StoreError
     for _ in 0..BUSY.as_millis() / PAUSE.as_millis() {
         match sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
             Err(sqlx::Error::Database(error)) if is_busy(&*error) => {
-                tokio::time::sleep(PAUSE).await
+                tokio::time::sleep(PAUSE).await;
             }
             answered => return answered.map(drop).map_err(unavailable),
         }
