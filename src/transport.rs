@@ -179,7 +179,7 @@ impl Transport {
                 "every request is refused, because nothing says which connection it came over. \
                  Where this process ends TLS: accept with tower_api_key::tls. \
                  Behind a proxy that ends TLS: Transport::behind(TrustedProxies), and serve with the peer's address \
-                 (into_make_service_with_connect_info::<SocketAddr>() and axum::protect, or AttachConnection). \
+                 (into_make_service_with_connect_info::<SocketAddr>() of tower_api_key::axum::protect, or AttachConnection). \
                  For development: Transport::insecure_on_loopback(), with the peer's address too."
             );
         }

@@ -1,8 +1,8 @@
 //! From a presented key to an identity: check its form, find it, compare it, ask the policy. Knows
 //! no HTTP and cannot write.
 //!
-//! Every presented key is hashed, also one whose form is wrong, so that the log can name what was
-//! tried and so that the refusals cost alike.
+//! Every key is hashed, also one whose checksum is wrong, so that the log can name what was tried and
+//! so that the refusals cost alike.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

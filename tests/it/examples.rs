@@ -58,6 +58,17 @@ fn behind_proxy() {
 }
 
 #[test]
+fn unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("api.sock");
+    let mut program = Program::start("unix_socket", &[socket.to_str().unwrap()]);
+    let line = program.line(|line| line.starts_with("curl "));
+    assert!(curl(&line, &[]).ends_with("Hello, admin@example.com\n"));
+    let keyless = line.replace("API-Key: acme", "Other: acme");
+    assert!(curl(&keyless, &[]).contains("401"));
+}
+
+#[test]
 fn hyper_service() {
     let (_program, line) = started("hyper_service");
     for version in ["--http1.1", "--http2"] {
