@@ -19,6 +19,12 @@ impl Clock for SystemClock {
     }
 }
 
+impl<T: Clock + ?Sized> Clock for Arc<T> {
+    fn now(&self) -> SystemTime {
+        (**self).now()
+    }
+}
+
 /// A clock that a test sets by hand; its clones share one time.
 ///
 /// ```

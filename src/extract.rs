@@ -1,7 +1,6 @@
 //! The one key in the headers. Knows no store, no transport and no body; never looks at the query.
 
-use http::header::{self, Entry};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::key::KeyText;
 use crate::rejection::RejectionKind;
@@ -77,17 +76,15 @@ fn take(
     name: &HeaderName,
     holds_key: fn(&HeaderValue) -> bool,
 ) -> Result<Option<HeaderValue>, RejectionKind> {
-    let Entry::Occupied(lines) = headers.entry(name) else {
-        return Ok(None);
-    };
-    if !lines.iter().any(holds_key) {
+    let mut lines = headers.get_all(name).iter();
+    let is_only = lines.next().is_some() && lines.next().is_none();
+    if !headers.get_all(name).iter().any(holds_key) {
         return Ok(None);
     }
-    if lines.iter().count() == 1 {
-        return Ok(Some(lines.remove()));
+    match headers.remove(name) {
+        Some(_) if !is_only => Err(RejectionKind::AmbiguousKey),
+        line => Ok(line),
     }
-    drop(lines.remove_entry_mult());
-    Err(RejectionKind::AmbiguousKey)
 }
 
 /// What follows the scheme `Bearer` and its spaces. The scheme's case does not matter (RFC 9110

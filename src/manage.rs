@@ -25,8 +25,9 @@
 //! The account always comes from whoever is authenticated, never from what a client sent: a key of
 //! another account is [`ManageError::NotFound`].
 //!
-//! Every call is one atomic step in the store. Dropping its future leaves the step done or not done,
-//! never half done.
+//! Every change is one atomic step in the store: dropping a call's future leaves it done or not done,
+//! never half done. `regenerate` and `rotate` look at the key first and change it then; if it was
+//! deleted in between, they find no key.
 
 mod generate;
 
@@ -103,7 +104,7 @@ impl KeyManager {
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
             let written = self.registry.insert(Arc::clone(&issued.record), self.limit).await?;
-            if self.is_done(written)?.is_some() {
+            if self.outcome(written)?.is_some() {
                 return Ok(issued.logged("key created"));
             }
         }
@@ -127,7 +128,7 @@ impl KeyManager {
             let issued = self.draft(account, &new, now)?;
             match self.registry.insert_first(Arc::clone(&issued.record)).await? {
                 Written::Refused => return Ok(None),
-                written if self.is_done(written)?.is_some() => {
+                written if self.outcome(written)?.is_some() => {
                     return Ok(Some(issued.logged("key created")));
                 }
                 _ => {}
@@ -170,7 +171,7 @@ impl KeyManager {
         name: KeyName,
     ) -> Result<Arc<KeyRecord>, ManageError> {
         let renamed = self.registry.rename(account, id, name).await?;
-        let record = self.is_done(renamed)?.ok_or(ManageError::NotFound)?;
+        let record = self.outcome(renamed)?.ok_or(ManageError::NotFound)?;
         log("key renamed", &record);
         Ok(record)
     }
@@ -179,23 +180,21 @@ impl KeyManager {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ManageError::NotFound); [`Expired`](ManageError::Expired), because the new
-    /// secret would be born dead; and as [`create`](Self::create), but for the cap.
+    /// [`NotFound`](ManageError::NotFound); [`Expired`](ManageError::Expired) and
+    /// [`AlreadyRotated`](ManageError::AlreadyRotated), because the new secret would be dead at once or
+    /// soon; and as [`create`](Self::create), but for the cap.
     pub async fn regenerate(
         &self,
         account: &AccountId,
         id: &KeyId,
     ) -> Result<IssuedKey, ManageError> {
         let now = self.now();
-        let old = self.get(account, id).await?;
-        if old.is_expired(now) {
-            return Err(ManageError::Expired);
-        }
+        let old = self.replaceable(account, id, now).await?;
         for _ in 0..ATTEMPTS {
             let key = generate::key(&self.prefix, old.environment.as_ref())?;
             let secret = NewSecret::new(KeyDigest::of(key.text()), key.hint());
             let replaced = self.registry.replace(account, id, secret, now).await?;
-            if let Some(record) = self.is_done(replaced)? {
+            if let Some(record) = self.outcome(replaced)? {
                 return Ok(IssuedKey { record, key }.logged("key regenerated"));
             }
         }
@@ -203,17 +202,19 @@ impl KeyManager {
     }
 
     /// Makes a new key beside an old one, which goes on working for `grace` and then expires;
-    /// sooner, if it was to expire sooner. With a grace of zero it is dead when this returns.
+    /// sooner, if it was to expire sooner. With a grace of zero it is deleted in the same step.
     ///
     /// The new key has the old one's name, environment and scopes, and, if that one was to expire,
     /// its whole lifetime again. While both work, both count towards the cap.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ManageError::NotFound); [`LimitReached`](ManageError::LimitReached) when there
-    /// is no room for both (a grace of zero needs none);
-    /// [`InvalidExpiry`](ManageError::InvalidExpiry) when the grace ends past the year 9999; and as
-    /// [`create`](Self::create).
+    /// [`NotFound`](ManageError::NotFound); [`Expired`](ManageError::Expired);
+    /// [`AlreadyRotated`](ManageError::AlreadyRotated), so that a call that is repeated because its
+    /// answer was lost does not make a second successor;
+    /// [`LimitReached`](ManageError::LimitReached) when there is no room for both (a grace of zero
+    /// needs none); [`InvalidExpiry`](ManageError::InvalidExpiry) when the grace ends past the year
+    /// 9999; and as [`create`](Self::create).
     pub async fn rotate(
         &self,
         account: &AccountId,
@@ -221,15 +222,18 @@ impl KeyManager {
         grace: Duration,
     ) -> Result<IssuedKey, ManageError> {
         let now = self.now();
-        let old = self.get(account, id).await?;
-        let grace_ends = expiry(now.checked_add(grace))?;
+        let old = self.replaceable(account, id, now).await?;
         let new = NewKey::successor_of(&old, now)?;
+        let grace_ends = match grace {
+            Duration::ZERO => None,
+            grace => Some(expiry(now.checked_add(grace))?),
+        };
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
             let successor = Arc::clone(&issued.record);
             let rotated =
                 self.registry.rotate(account, id, successor, grace_ends, self.limit).await?;
-            if self.is_done(rotated)?.is_some() {
+            if self.outcome(rotated)?.is_some() {
                 log("key rotated", &old);
                 return Ok(issued.logged("key created"));
             }
@@ -245,7 +249,7 @@ impl KeyManager {
     /// [`NotFound`](ManageError::NotFound), also the second time; [`Store`](ManageError::Store).
     pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
         let deleted = self.registry.delete(account, id, self.now()).await?;
-        self.is_done(deleted)?;
+        self.outcome(deleted)?.ok_or(ManageError::NotFound)?;
         tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), "key deleted");
         Ok(())
     }
@@ -259,6 +263,21 @@ impl KeyManager {
         let deleted = self.registry.delete_all(account, self.now()).await?;
         tracing::info!(target: "tower_api_key", deleted, account = account.as_str(), "all keys of the account deleted");
         Ok(deleted)
+    }
+
+    /// A key that a new secret can take the place of.
+    async fn replaceable(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        now: SystemTime,
+    ) -> Result<Arc<KeyRecord>, ManageError> {
+        let key = self.get(account, id).await?;
+        match (key.is_expired(now), &key.replaced_by) {
+            (true, _) => Err(ManageError::Expired),
+            (false, Some(_)) => Err(ManageError::AlreadyRotated),
+            (false, None) => Ok(key),
+        }
     }
 
     /// A new key and its record; not stored yet.
@@ -281,11 +300,12 @@ impl KeyManager {
     }
 
     /// What a write gave, or `None` when another key must be tried.
-    fn is_done<T>(&self, written: Written<T>) -> Result<Option<T>, ManageError> {
+    fn outcome<T>(&self, written: Written<T>) -> Result<Option<T>, ManageError> {
         match written {
             Written::Done(value) => Ok(Some(value)),
             Written::Taken => Ok(None),
             Written::NotFound => Err(ManageError::NotFound),
+            Written::Superseded => Err(ManageError::AlreadyRotated),
             Written::Refused => Err(ManageError::LimitReached { limit: self.limit }),
         }
     }
@@ -394,6 +414,12 @@ impl IssuedKey {
         &self.record
     }
 
+    /// The record and the secret, apart.
+    #[must_use]
+    pub fn into_parts(self) -> (Arc<KeyRecord>, ApiKey) {
+        (self.record, self.key)
+    }
+
     /// Gives the key's text away, to be shown to its owner, once.
     #[must_use]
     pub fn reveal(self) -> RevealedKey {
@@ -442,6 +468,9 @@ pub enum ManageError {
     /// The key has expired; make a new one.
     #[error("the key has expired: make a new one")]
     Expired,
+    /// The key was rotated already: its successor stands beside it until its grace is over.
+    #[error("the key was rotated already: use its successor, and delete this one when you can")]
+    AlreadyRotated,
     /// The system's random number generator failed.
     #[error("the system's random number generator failed")]
     Randomness(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -26,7 +26,7 @@ impl Policy {
         if !self.is_of_this_environment(record) {
             return Err(RejectionKind::WrongEnvironment);
         }
-        if !self.scope.as_ref().is_none_or(|scope| record.scopes.contains(scope)) {
+        if self.scope.as_ref().is_some_and(|scope| !record.scopes.contains(scope)) {
             return Err(RejectionKind::MissingScope);
         }
         Ok(())

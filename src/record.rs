@@ -127,6 +127,8 @@ pub enum EndCause {
     Deleted,
     /// Its key was given a new secret.
     Regenerated,
+    /// Its key was replaced by a new one, without a grace.
+    Rotated,
 }
 
 impl EndCause {
@@ -136,6 +138,7 @@ impl EndCause {
         match self {
             Self::Deleted => "deleted",
             Self::Regenerated => "regenerated",
+            Self::Rotated => "rotated",
         }
     }
 }

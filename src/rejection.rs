@@ -31,9 +31,13 @@ pub enum RejectionKind {
     /// More than one key was sent, or one key in more than one place.
     #[error("more than one key was sent")]
     AmbiguousKey,
-    /// What was sent cannot be a key: its length, its characters, its grammar or its checksum.
-    #[error("what was sent cannot be a key")]
+    /// What was sent cannot be a key: it is too long, or has other than visible ASCII characters.
+    #[error("what was sent is too long for a key or has characters that none has")]
     MalformedKey,
+    /// The key's checksum is wrong: a typo, or a key of another system, which
+    /// [`KeyFormat::Any`](crate::KeyFormat::Any) admits.
+    #[error("the key's checksum is wrong (KeyFormat::Any admits keys of other systems)")]
+    WrongChecksum,
     /// No record has this key.
     #[error("unknown key")]
     UnknownKey,
@@ -43,6 +47,9 @@ pub enum RejectionKind {
     /// The key was replaced when its record was regenerated.
     #[error("regenerated key")]
     RegeneratedKey,
+    /// The key was replaced by a new one when it was rotated.
+    #[error("rotated key")]
+    RotatedKey,
     /// The key has expired.
     #[error("expired key")]
     ExpiredKey,
@@ -97,9 +104,11 @@ impl RejectionKind {
             Self::MissingKey => Refusal::MissingKey,
             Self::AmbiguousKey
             | Self::MalformedKey
+            | Self::WrongChecksum
             | Self::UnknownKey
             | Self::DeletedKey
             | Self::RegeneratedKey
+            | Self::RotatedKey
             | Self::ExpiredKey
             | Self::WrongEnvironment => Refusal::InvalidKey,
             Self::MissingScope => Refusal::MissingScope,

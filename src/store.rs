@@ -7,24 +7,32 @@
 //!
 //! # Writing a store
 //!
-//! Verification alone needs one method. It returns a [`Lookup`]: [`Lookup::ready`] when the answer
-//! is in memory, which costs no allocation, or [`Lookup::waiting`] with a future when it is not.
+//! Verification alone needs one method, which returns a [`Lookup`]: [`Lookup::ready`] when the answer
+//! is in memory, which costs no allocation, or [`Lookup::waiting`] with a future when it is not. The
+//! future must not borrow from the store: clone into it what it needs, a pool or an `Arc`.
 //!
 //! ```
 //! use std::{collections::HashMap, sync::Arc};
-//! use tower_api_key::{Entry, Fingerprint, KeyStore, Lookup};
+//! use tokio::sync::RwLock;
+//! use tower_api_key::{ApiKeyLayer, Entry, Fingerprint, KeyFormat, KeyStore, Lookup};
 //!
-//! /// Keys that are loaded once, from a file say.
-//! struct FixedKeys(HashMap<Fingerprint, Entry>);
+//! /// Keys that something else reloads now and then.
+//! struct Reloaded(Arc<RwLock<HashMap<Fingerprint, Entry>>>);
 //!
-//! impl KeyStore for FixedKeys {
+//! impl KeyStore for Reloaded {
 //!     fn find(&self, fingerprint: Fingerprint) -> Lookup {
-//!         Lookup::ready(Ok(self.0.get(&fingerprint).cloned()))
+//!         let keys = Arc::clone(&self.0);
+//!         Lookup::waiting(async move { Ok(keys.read().await.get(&fingerprint).cloned()) })
 //!     }
 //! }
+//!
+//! // Keys that were not made by `KeyManager` have no checksum: say so, or they are refused.
+//! let layer = ApiKeyLayer::new(Reloaded(Arc::default())).with_key_format(KeyFormat::Any);
 //! ```
 //!
-//! `examples/custom_store.rs` is a whole program with a store that waits.
+//! `examples/custom_store.rs` is a whole program. To let a [`KeyManager`](crate::KeyManager) make and
+//! delete keys in a store of your own, implement [`KeyRegistry`] as well; [`MemoryStore`] is the one
+//! to read first.
 
 mod arc;
 mod memory;
@@ -101,14 +109,15 @@ pub trait KeyRegistry: KeyStore {
     ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
 
     /// Files `successor` beside the record `id`, which then expires at `grace_ends` at the latest and
-    /// names the successor as its replacement; in one step, and only if the account then has at most
-    /// `limit` active records at `successor.created_at`.
+    /// names the successor as its replacement; without a grace its secret ends for good instead, and
+    /// leaves a tombstone. In one step, and only if the account then has at most `limit` active
+    /// records at `successor.created_at`. [`Written::Superseded`] if the record has a replacement.
     async fn rotate(
         &self,
         account: &AccountId,
         id: &KeyId,
         successor: Arc<KeyRecord>,
-        grace_ends: SystemTime,
+        grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError>;
 
@@ -137,7 +146,10 @@ pub enum Written<T> {
     NotFound,
     /// The rule of the call (the cap, or being the first) forbids it; nothing was written.
     Refused,
-    /// The fingerprint or the id is in use or was ever used; nothing was written. Try another key.
+    /// The key was rotated already, and its successor stands beside it; nothing was written.
+    Superseded,
+    /// The fingerprint is in use or was ever used, or the account has a key of this id; nothing was
+    /// written. Try another key. (Where the cap forbids the write too, either may be said.)
     Taken,
 }
 

@@ -9,12 +9,22 @@
 //!
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let app = protect(axum::Router::new(), ApiKeyLayer::new(MemoryStore::new()));
+//! // Once in a process: this crate brings no cryptography of its own choice.
+//! let provider = rustls::crypto::ring::default_provider();
+//! provider.install_default().map_err(|_| "a provider is installed already")?;
 //! let config = RustlsConfig::from_pem_file("cert.pem", "key.pem").await?;
 //! axum_server::bind("0.0.0.0:8443".parse::<std::net::SocketAddr>()?)
 //!     .acceptor(AxumServerAcceptor::new(config))
 //!     .serve(app.into_make_service())
 //!     .await?;
 //! # Ok(()) }
+//! ```
+//!
+//! It needs, beside this crate with the features `axum` and `tls`,
+//!
+//! ```toml
+//! axum-server = { version = "0.8", default-features = false, features = ["tls-rustls-no-provider"] }
+//! rustls = { version = "0.23", default-features = false, features = ["ring", "std", "tls12"] }
 //! ```
 //!
 //! With an accept loop of one's own over hyper: [`Acceptor`], and `examples/hyper_service.rs`.

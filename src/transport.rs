@@ -38,7 +38,7 @@ use http::{HeaderMap, HeaderName, header};
 
 pub use proxies::{InvalidProxies, TrustedProxies};
 
-use crate::rejection::RejectionKind;
+use crate::rejection::{Rejection, RejectionKind};
 
 /// The connection that a request came over, in the request's extensions: the peer, taken from the
 /// socket, and whether TLS was ended on this connection in this process.
@@ -144,29 +144,34 @@ impl Transport {
         &self,
         headers: &HeaderMap,
         connection: Option<Connection>,
-    ) -> Result<(), RejectionKind> {
-        if self.permits(headers, connection) {
-            return Ok(());
-        }
-        if connection.is_none() {
-            self.advise_once();
-        }
-        Err(RejectionKind::NotHttps)
+    ) -> Result<(), Rejection> {
+        self.evidence(headers, connection).map_err(|missing| {
+            if connection.is_none() {
+                self.advise_once();
+            }
+            Rejection::from(RejectionKind::NotHttps).with_source(missing)
+        })
     }
 
-    fn permits(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
+    fn evidence(
+        &self,
+        headers: &HeaderMap,
+        connection: Option<Connection>,
+    ) -> Result<(), NoEvidence> {
         let is_tls = connection.is_some_and(|connection| connection.is_tls);
         let peer = connection.and_then(|connection| connection.peer_ip());
-        match &self.rule {
-            Rule::Tls => is_tls,
-            Rule::Behind(proxies) => match peer {
-                Some(peer) if proxies.contain(peer) => proxies.say_https(headers),
-                _ => is_tls,
-            },
-            Rule::InsecureOnLoopback => {
-                is_tls || (peer.is_some_and(|peer| peer.is_loopback()) && !is_forwarded(headers))
+        let no_tls = || peer.map_or(NoEvidence::NoConnection, NoEvidence::PlainConnection);
+        match (&self.rule, peer) {
+            (Rule::AssumeHttps, _) => Ok(()),
+            (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => {
+                proxies.say_https(headers).then_some(()).ok_or(NoEvidence::ProxyDoesNotSayIt(peer))
             }
-            Rule::AssumeHttps => true,
+            _ if is_tls => Ok(()),
+            (Rule::Behind(_), Some(peer)) => Err(NoEvidence::NoTrustedProxy(peer)),
+            (Rule::InsecureOnLoopback, Some(peer)) if peer.is_loopback() => {
+                if is_forwarded(headers) { Err(NoEvidence::Forwarded(peer)) } else { Ok(()) }
+            }
+            _ => Err(no_tls()),
         }
     }
 
@@ -198,6 +203,23 @@ impl Transport {
     pub(crate) fn is_insecure(&self) -> bool {
         matches!(self.rule, Rule::InsecureOnLoopback | Rule::AssumeHttps)
     }
+}
+
+/// What is missing, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NoEvidence {
+    #[error("nothing says which connection the request came over")]
+    NoConnection,
+    #[error("the connection from {0} is not TLS that ends in this process")]
+    PlainConnection(IpAddr),
+    #[error("the connection from {0} is not TLS, and {0} is not among the trusted proxies")]
+    NoTrustedProxy(IpAddr),
+    #[error(
+        "the trusted proxy {0} does not say exactly `https`, once, in the header that was chosen"
+    )]
+    ProxyDoesNotSayIt(IpAddr),
+    #[error("something forwarded the request to {0}")]
+    Forwarded(IpAddr),
 }
 
 impl Default for Transport {

@@ -1,8 +1,7 @@
 //! From a presented key to an identity: check its form, find it, compare it, ask the policy. Knows
 //! no HTTP and cannot write.
 //!
-//! Every key is hashed, also one whose checksum is wrong, so that the log can name what was tried and
-//! so that the refusals cost alike.
+//! Every key is hashed, also one whose checksum is wrong, so that the refusals cost alike.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, SystemClock};
-use crate::digest::KeyDigest;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::identity::Identity;
 use crate::key::{KeyFormat, KeyText};
 use crate::policy::Policy;
@@ -36,9 +35,15 @@ pub(crate) struct Verifier {
 }
 
 /// What is known of a key that was not refused so far.
-pub(crate) enum Verified {
-    Now(Identity),
-    Later(WaitingForStore),
+pub(crate) enum Verdict {
+    Valid(Identity),
+    Waiting(WaitingForStore),
+}
+
+/// What the store said when it was asked.
+enum Asked {
+    Answered(Found),
+    Waiting(Lookup, Pin<Box<Sleep>>),
 }
 
 impl Verifier {
@@ -53,31 +58,30 @@ impl Verifier {
     }
 
     /// Decides at once when the store answers from memory.
-    pub(crate) fn verify(&self, key: KeyText<'_>) -> Result<Verified, Rejection> {
+    pub(crate) fn verify(&self, key: KeyText<'_>) -> Result<Verdict, Rejection> {
         let presented = KeyDigest::of(key);
-        let fingerprint = presented.fingerprint();
+        let refuse = |kind| Rejection::from(kind).with_fingerprint(presented.fingerprint());
         if !self.format.admits(key) {
-            let malformed = Rejection::from(RejectionKind::MalformedKey);
-            return Err(malformed.with_fingerprint(fingerprint));
+            // Without its fingerprint: it may be a password that was pasted into the wrong place, and
+            // 64 bits of the hash of one would be enough to guess it by.
+            return Err(RejectionKind::WrongChecksum.into());
         }
-        let asked = catch_unwind(AssertUnwindSafe(|| {
-            let lookup = self.store.find(fingerprint);
-            lookup.now_or_later().map_err(|lookup| (lookup, self.deadline()))
-        }));
-        match asked.map_err(|panic| store_panicked(&*panic))? {
-            Ok(found) => self.judge(&presented, found).map(Verified::Now),
-            Err((lookup, deadline)) => Ok(Verified::Later(WaitingForStore {
-                presented,
-                lookup,
-                limit: self.store_timeout,
-                deadline,
-            })),
+        match catch_unwind(AssertUnwindSafe(|| self.ask(presented.fingerprint()))) {
+            Ok(Asked::Answered(found)) => self.judge(&presented, found).map(Verdict::Valid),
+            Ok(Asked::Waiting(lookup, deadline)) => {
+                let limit = self.store_timeout;
+                Ok(Verdict::Waiting(WaitingForStore { presented, lookup, limit, deadline }))
+            }
+            Err(panic) => Err(refuse(RejectionKind::StorePanicked).with_source(said(&*panic))),
         }
     }
 
-    /// Panics outside of a Tokio runtime, hence inside the caller's `catch_unwind`.
-    fn deadline(&self) -> Pin<Box<Sleep>> {
-        Box::pin(tokio::time::sleep(self.store_timeout))
+    /// Asks the store. May panic: the store may, and the deadline does outside of a Tokio runtime.
+    fn ask(&self, fingerprint: Fingerprint) -> Asked {
+        match self.store.find(fingerprint).now_or_later() {
+            Ok(found) => Asked::Answered(found),
+            Err(lookup) => Asked::Waiting(lookup, Box::pin(tokio::time::sleep(self.store_timeout))),
+        }
     }
 
     /// The verdict on what the store found. The digests are compared whole, whatever the store has
@@ -91,6 +95,7 @@ impl Verifier {
                 let kind = match tombstone.cause {
                     EndCause::Deleted => RejectionKind::DeletedKey,
                     EndCause::Regenerated => RejectionKind::RegeneratedKey,
+                    EndCause::Rotated => RejectionKind::RotatedKey,
                 };
                 return Err(refuse(kind).with_subject(Subject::Tombstone(tombstone)));
             }
@@ -119,15 +124,27 @@ impl WaitingForStore {
         verifier: &Verifier,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Identity, Rejection>> {
-        let lookup = Pin::new(&mut self.lookup);
-        match catch_unwind(AssertUnwindSafe(|| lookup.poll(cx))) {
-            Ok(Poll::Ready(found)) => Poll::Ready(verifier.judge(&self.presented, found)),
-            Err(panic) => Poll::Ready(Err(store_panicked(&*panic))),
-            Ok(Poll::Pending) => self.deadline.as_mut().poll(cx).map(|()| {
-                let timed_out = Rejection::from(RejectionKind::StoreTimedOut);
-                Err(timed_out.with_source(StoreTimedOut(self.limit)))
-            }),
-        }
+        let fingerprint = self.presented.fingerprint();
+        let refuse = |kind| Rejection::from(kind).with_fingerprint(fingerprint);
+        let Self { lookup, deadline, .. } = self;
+        let polled = catch_unwind(AssertUnwindSafe(|| match Pin::new(lookup).poll(cx) {
+            Poll::Ready(found) => Poll::Ready(Some(found)),
+            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+        }));
+        polled.map_or_else(
+            |panic| {
+                Poll::Ready(Err(refuse(RejectionKind::StorePanicked).with_source(said(&*panic))))
+            },
+            |found| {
+                found.map(|found| match found {
+                    Some(found) => verifier.judge(&self.presented, found),
+                    None => {
+                        Err(refuse(RejectionKind::StoreTimedOut)
+                            .with_source(StoreTimedOut(self.limit)))
+                    }
+                })
+            },
+        )
     }
 }
 
@@ -139,9 +156,9 @@ struct StoreTimedOut(Duration);
 #[error("{0}")]
 struct StorePanicked(String);
 
-fn store_panicked(panic: &(dyn Any + Send)) -> Rejection {
-    let said = panic.downcast_ref::<&str>().copied();
-    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let said = said.unwrap_or("a panic without a message").to_owned();
-    Rejection::from(RejectionKind::StorePanicked).with_source(StorePanicked(said))
+/// What a panic said, for the log.
+fn said(panic: &(dyn Any + Send)) -> StorePanicked {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    StorePanicked(text.unwrap_or("a panic without a message").to_owned())
 }

@@ -37,10 +37,14 @@ pub(crate) fn load_or_make(flags: &Flags) -> Result<Certificate, Failure> {
     Ok(Certificate { path: cert, config: RustlsConfig::from_config(Arc::new(config)) })
 }
 
-/// The pair in the data folder; made when either is missing.
+/// The pair in the data folder; made when both are missing.
 fn make_once(folder: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    if !(cert.exists() && key.exists()) {
+    if cert.exists() != key.exists() {
+        let folder = folder.display();
+        return Err(format!("{folder}: has only one of cert.pem and key.pem").into());
+    }
+    if !cert.exists() {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let made = rcgen::generate_simple_self_signed(names)?;
         write(&key, &made.signing_key.serialize_pem())?;
@@ -53,7 +57,8 @@ fn make_once(folder: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let unfinished = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let _ = fs::remove_file(&unfinished);
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(fs::rename(unfinished, path)?)

@@ -20,7 +20,8 @@ mod flags;
 mod webhooks;
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener};
+use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Parser as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_api_key::axum::{Protected, protect};
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
@@ -48,7 +50,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     match run(Flags::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -65,41 +68,54 @@ async fn main() -> ExitCode {
 
 async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
-    let store = open(&flags.store()).await?;
+    let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
+    let Opened { store, file } = open(&flags.store()).await?;
     let webhooks = Webhooks::open(flags.webhooks_file())?;
     let certificate = certificate::load_or_make(&flags)?;
 
     // Bound before the first key is made: a port in use must not cost the only sight of the key.
     let https = listen(flags.https_addr)?;
     let http = listen(flags.http_addr)?;
-    let base = format!("https://{}", https.local_addr()?);
-    println!("{base}");
+    let base = format!("https://{}", reachable(https.local_addr()?));
+    println!("https://{}", https.local_addr()?);
     println!("http://{}", http.local_addr()?);
 
     let account: AccountId = "admin@example.com".parse()?;
     show_first_key(&store, &account, &base, &certificate.path).await?;
 
     // One API behind one layer, with a rule for each port.
-    let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
     let layer = ApiKeyLayer::new(store);
     let api = api::router(webhooks);
     let behind_tls = protect(api.clone(), layer.clone().with_transport(Transport::tls()));
     let behind_proxy = protect(api, layer.with_transport(Transport::behind(proxies)));
 
     let handle = Handle::new();
-    tokio::spawn(drain_on_signal(handle.clone()));
+    let stop = stop_signals()?;
+    tokio::spawn(drain_when(stop, handle.clone()));
     println!("ready");
     tokio::try_join!(
         serve_https(https, certificate.config, behind_tls, handle.clone()),
         serve_http(http, behind_proxy, handle),
     )?;
+    if let Some(file) = file {
+        file.close().await;
+    }
     Ok(())
 }
 
-async fn open(store: &Store) -> Result<Arc<dyn KeyRegistry>, Failure> {
+/// A store, and the file behind it if there is one to close.
+struct Opened {
+    store: Arc<dyn KeyRegistry>,
+    file: Option<SqliteStore>,
+}
+
+async fn open(store: &Store) -> Result<Opened, Failure> {
     Ok(match store {
-        Store::Memory => Arc::new(MemoryStore::new()),
-        Store::Sqlite(path) => Arc::new(SqliteStore::open(path).await?),
+        Store::Memory => Opened { store: Arc::new(MemoryStore::new()), file: None },
+        Store::Sqlite(path) => {
+            let file = SqliteStore::open(path).await?;
+            Opened { store: Arc::new(file.clone()), file: Some(file) }
+        }
     })
 }
 
@@ -116,11 +132,21 @@ async fn show_first_key(
         println!("The first API key of {account} is in this line, and is shown only now:");
         println!(
             "curl --cacert '{}' -H 'API-Key: {}' {base}/v2/test",
-            certificate.display(),
+            certificate.display().to_string().replace('\'', r"'\''"),
             key.as_str()
         );
+    } else {
+        println!("The first API key of {account} was shown when it was made, and cannot be again.");
     }
     Ok(())
+}
+
+/// Where a client on this machine finds a listener: 0.0.0.0 is every address, and none.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -154,18 +180,17 @@ async fn serve_http(
         .await
 }
 
+/// SIGTERM and Ctrl-C, taken from here on.
+fn stop_signals() -> std::io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
 /// Requests under way are answered; new ones are not taken.
-async fn drain_on_signal(handle: Handle<SocketAddr>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received; the server stops when it is killed");
-        return;
-    };
+async fn drain_when([mut terminate, mut interrupt]: [Signal; 2], handle: Handle<SocketAddr>) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    tracing::info!("draining");
     handle.graceful_shutdown(Some(DRAIN));
 }

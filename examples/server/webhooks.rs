@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,7 +82,9 @@ impl Webhooks {
 
 fn save(path: &Path, text: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
-    let mut file = std::fs::File::create(&unfinished)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&unfinished)?;
     file.write_all(text)?;
     file.sync_all()?;
     std::fs::rename(unfinished, path)

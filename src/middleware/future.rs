@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use super::response::Answers;
 use super::service::Guard;
+use crate::extract::TakenKey;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::verify::WaitingForStore;
@@ -41,8 +42,9 @@ pin_project! {
 }
 
 /// What is needed once the store has answered.
-struct Waiting<S, ReqBody> {
+pub(super) struct Waiting<S, ReqBody> {
     lookup: WaitingForStore,
+    key: TakenKey,
     ready: S,
     request: Request<ReqBody>,
     guard: Arc<Guard>,
@@ -60,14 +62,8 @@ where
         Self { state: State::refused(response) }
     }
 
-    pub(super) fn waiting(
-        lookup: WaitingForStore,
-        ready: S,
-        request: Request<ReqBody>,
-        guard: Arc<Guard>,
-    ) -> Self {
-        let waiting = Some(Box::new(Waiting { lookup, ready, request, guard }));
-        Self { state: State::Waiting { waiting } }
+    pub(super) fn waiting(waiting: Waiting<S, ReqBody>) -> Self {
+        Self { state: State::Waiting { waiting: Some(Box::new(waiting)) } }
     }
 }
 
@@ -88,12 +84,22 @@ impl<S, ReqBody> Waiting<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
+    pub(super) fn new(
+        lookup: WaitingForStore,
+        key: TakenKey,
+        ready: S,
+        request: Request<ReqBody>,
+        guard: Arc<Guard>,
+    ) -> Self {
+        Self { lookup, key, ready, request, guard }
+    }
+
     /// Calls the inner service, which was ready all along, or refuses.
     fn proceed(self, verdict: Result<Identity, Rejection>) -> State<S, ReqBody> {
-        let Self { mut ready, mut request, guard, .. } = self;
+        let Self { key, mut ready, mut request, guard, .. } = self;
         match verdict {
             Ok(identity) => {
-                request.extensions_mut().insert(identity);
+                guard.admit(&mut request, key, identity);
                 State::admitted(ready.call(request), &guard.answers)
             }
             Err(rejection) => State::refused(guard.answers.refuse(rejection, request.headers())),
@@ -119,7 +125,7 @@ where
                 StateProjection::Admitted { future, bearer } => {
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(
-                        Answers::protect(response, *bearer).map(ResponseBody::inner)
+                        Answers::keep_private(response, *bearer).map(ResponseBody::inner)
                     ));
                 }
                 StateProjection::Refused { response } => {

@@ -84,13 +84,16 @@ impl ApiKeyLayer {
         self.with(|guard| guard.verifier.policy.environment = Some(environment))
     }
 
-    /// The scope that a key needs for this service; a valid key without it gets 403.
+    /// The scope that a key needs for the whole of this service; a valid key without it gets 403. For
+    /// a part of it, ask [`Identity::has_scope`](crate::Identity::has_scope) there: a second layer
+    /// inside of this one would find no key in the request.
     pub fn with_required_scope(self, scope: Scope) -> Self {
         self.with(|guard| guard.verifier.policy.scope = Some(scope))
     }
 
     /// What refusals look like: [`Json`](super::Json), [`ProblemDetails`](super::ProblemDetails) or
-    /// a closure.
+    /// a closure, whose arguments need their types written, as in the example of
+    /// [`response`](super::response).
     pub fn with_renderer(self, renderer: impl RenderRefusal) -> Self {
         self.with(|guard| guard.answers.renderer = Arc::new(renderer))
     }

@@ -232,7 +232,7 @@ impl Answers {
 
     /// Keeps a protected answer out of shared caches, which know `Authorization` but not `API-Key`,
     /// unless the service has decided about that itself.
-    pub(crate) fn protect<B>(mut response: Response<B>, bearer: bool) -> Response<B> {
+    pub(crate) fn keep_private<B>(mut response: Response<B>, bearer: bool) -> Response<B> {
         let headers = response.headers_mut();
         if !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, PRIVATE.clone());
@@ -249,12 +249,11 @@ fn vary_by_key(headers: &mut HeaderMap, bearer: bool) {
         headers.insert(header::VARY, names.clone());
         return;
     }
-    for (name, value, counts) in
-        [("api-key", &KEY_NAME, true), ("authorization", &AUTHORIZATION_NAME, bearer)]
-    {
-        if counts && !is_named(&headers.get_all(header::VARY), name) {
-            headers.append(header::VARY, value.clone());
-        }
+    if !is_named(&headers.get_all(header::VARY), "api-key") {
+        headers.append(header::VARY, KEY_NAME.clone());
+    }
+    if bearer && !is_named(&headers.get_all(header::VARY), "authorization") {
+        headers.append(header::VARY, AUTHORIZATION_NAME.clone());
     }
 }
 
@@ -286,7 +285,9 @@ fn log(rejection: &Rejection) {
     }
     match rejection.kind() {
         Kind::StoreFailed | Kind::StoreTimedOut | Kind::StorePanicked => refused!(error),
-        Kind::DeletedKey | Kind::RegeneratedKey | Kind::ExpiredKey => refused!(warn),
+        Kind::DeletedKey | Kind::RegeneratedKey | Kind::RotatedKey | Kind::ExpiredKey => {
+            refused!(warn);
+        }
         _ => refused!(info),
     }
 }

@@ -8,12 +8,13 @@ use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::future::ResponseFuture;
+use super::future::{ResponseFuture, Waiting};
 use super::response::Answers;
-use crate::extract::Places;
+use crate::extract::{Places, TakenKey};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::transport::{Connection, Transport};
-use crate::verify::{Verified, Verifier};
+use crate::verify::{Verdict, Verifier};
 
 /// Where a request says which connection it came over. Extensions are this process's own: nothing in
 /// them is the client's word.
@@ -34,16 +35,21 @@ impl Guard {
     /// The whole decision: the one key leaves the request; the connection must be HTTPS, which a
     /// client that got both wrong must hear first, lest it send its next key in the clear; there
     /// must be a key; and the key must be found, equal and allowed.
-    fn decide<B>(&self, request: &mut Request<B>) -> Result<Verified, Rejection> {
+    fn decide<B>(&self, request: &mut Request<B>) -> Result<(TakenKey, Verdict), Rejection> {
         let key = self.places.take_key(request.headers_mut());
         let connection = (self.connection)(request.extensions());
         self.transport.check(request.headers(), connection)?;
         let key = key?;
-        let verified = self.verifier.verify(key.text()?)?;
+        let verdict = self.verifier.verify(key.text()?)?;
+        Ok((key, verdict))
+    }
+
+    /// Makes an admitted request what the inner service gets.
+    pub(super) fn admit<B>(&self, request: &mut Request<B>, key: TakenKey, identity: Identity) {
         if self.keep_key {
             key.put_back(request.headers_mut());
         }
-        Ok(verified)
+        request.extensions_mut().insert(identity);
     }
 }
 
@@ -87,18 +93,25 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.guard.decide(&mut request) {
-            Ok(Verified::Now(identity)) => {
-                request.extensions_mut().insert(identity);
+            Ok((key, Verdict::Valid(identity))) => {
+                self.guard.admit(&mut request, key, identity);
                 ResponseFuture::admitted(self.inner.call(request), &self.guard.answers)
+            }
+            Ok((key, Verdict::Waiting(lookup))) => {
+                let guard = Arc::clone(&self.guard);
+                ResponseFuture::waiting(Waiting::new(
+                    lookup,
+                    key,
+                    self.take_ready(),
+                    request,
+                    guard,
+                ))
             }
             Err(rejection) => {
                 // What the inner service reserved to become ready (a permit, a slot in a buffer) is
                 // given back: a refused caller must not hold it until the next request.
                 drop(self.take_ready());
                 ResponseFuture::refused(self.guard.answers.refuse(rejection, request.headers()))
-            }
-            Ok(Verified::Later(lookup)) => {
-                ResponseFuture::waiting(lookup, self.take_ready(), request, Arc::clone(&self.guard))
             }
         }
     }

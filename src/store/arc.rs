@@ -63,7 +63,7 @@ impl<T: KeyRegistry + ?Sized> KeyRegistry for Arc<T> {
         account: &AccountId,
         id: &KeyId,
         successor: Arc<KeyRecord>,
-        grace_ends: SystemTime,
+        grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
         (**self).rotate(account, id, successor, grace_ends, limit).await

@@ -54,12 +54,12 @@ impl MemoryStore {
         self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_taken(&self, fingerprint: Fingerprint) -> bool {
+    fn has_fingerprint(&self, fingerprint: Fingerprint) -> bool {
         self.0.index.get(fingerprint).is_some()
     }
 
     fn is_used(&self, accounts: &Accounts, record: &KeyRecord) -> bool {
-        self.is_taken(record.fingerprint())
+        self.has_fingerprint(record.fingerprint())
             || records(accounts, &record.account).iter().any(|other| other.id == record.id)
     }
 
@@ -156,7 +156,7 @@ impl KeyRegistry for MemoryStore {
         let Some(slot) = slot(&mut accounts, account, id) else {
             return Ok(Written::NotFound);
         };
-        if self.is_taken(secret.digest.fingerprint()) {
+        if self.has_fingerprint(secret.digest.fingerprint()) {
             return Ok(Written::Taken);
         }
         self.end(slot, EndCause::Regenerated, at);
@@ -171,25 +171,33 @@ impl KeyRegistry for MemoryStore {
         account: &AccountId,
         id: &KeyId,
         successor: Arc<KeyRecord>,
-        grace_ends: SystemTime,
+        grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
         let mut accounts = self.accounts();
         let now = successor.created_at;
-        let others = records(&accounts, account).iter().filter(|record| record.id != *id);
-        let others = others.filter(|record| !record.is_expired(now)).count();
-        let Some(slot) = slot(&mut accounts, account, id) else {
+        let Some(place) = place(&accounts, account, id).filter(|_| successor.account == *account)
+        else {
             return Ok(Written::NotFound);
         };
-        if self.is_taken(successor.fingerprint()) {
+        if self.is_used(&accounts, &successor) {
             return Ok(Written::Taken);
         }
-        let ending = Arc::new(slot.superseded(successor.id.clone(), grace_ends));
-        if others + usize::from(!ending.is_expired(now)) >= limit {
+        let records = accounts.entry(account.clone()).or_default();
+        let old = Arc::clone(&records[place]);
+        if old.replaced_by.is_some() {
+            return Ok(Written::Superseded);
+        }
+        let ends_now = grace_ends.is_none() && !old.is_expired(now);
+        if active(records, now) - usize::from(ends_now) >= limit {
             return Ok(Written::Refused);
         }
-        *slot = ending;
-        self.publish(slot);
+        if let Some(grace_ends) = grace_ends {
+            records[place] = Arc::new(old.superseded(successor.id.clone(), grace_ends));
+            self.publish(&records[place]);
+        } else {
+            self.end(&records.remove(place), EndCause::Rotated, now);
+        }
         self.file(&mut accounts, successor);
         Ok(Written::Done(()))
     }
@@ -201,12 +209,10 @@ impl KeyRegistry for MemoryStore {
         at: SystemTime,
     ) -> Result<Written<()>, StoreError> {
         let mut accounts = self.accounts();
-        let records = accounts.get_mut(account);
-        let place =
-            records.as_ref().and_then(|records| records.iter().position(|record| record.id == *id));
-        let Some((records, place)) = records.zip(place) else {
+        let Some(place) = place(&accounts, account, id) else {
             return Ok(Written::NotFound);
         };
+        let records = accounts.entry(account.clone()).or_default();
         self.end(&records.remove(place), EndCause::Deleted, at);
         Ok(Written::Done(()))
     }
@@ -223,6 +229,10 @@ impl KeyRegistry for MemoryStore {
 
 fn records<'a>(accounts: &'a Accounts, account: &AccountId) -> &'a [Arc<KeyRecord>] {
     accounts.get(account).map_or(&[], Vec::as_slice)
+}
+
+fn place(accounts: &Accounts, account: &AccountId, id: &KeyId) -> Option<usize> {
+    records(accounts, account).iter().position(|record| record.id == *id)
 }
 
 fn slot<'a>(

@@ -4,6 +4,13 @@
 //! What a write has returned is on the disk (`synchronous=FULL` in write-ahead mode): neither
 //! `kill -9` nor a power cut loses a key that was shown or revives one that was deleted.
 //!
+//! While it is open, part of the file's content is in two more beside it, `-wal` and `-shm`. Back up
+//! with SQLite's own `VACUUM INTO` or `.backup`, or [`close`](SqliteStore::close) the store first; a
+//! plain copy of the one file lacks the latest keys.
+//!
+//! A row that cannot be read (a damaged disk, an edit by hand) is passed over with an error event in
+//! the log, as if it were not there; it still counts towards the cap, and deleting it works.
+//!
 //! SQLite is linked in statically; an application that also uses `rusqlite` must use a version that
 //! links the same `libsqlite3-sys` as `sqlx` does.
 
@@ -196,25 +203,20 @@ impl KeyRegistry for SqliteStore {
         account: &AccountId,
         id: &KeyId,
         successor: Arc<KeyRecord>,
-        grace_ends: SystemTime,
+        grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
         let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
         to_the_end(async move {
             let mut transaction = begin(&pool).await?;
-            let superseded = sqlx::query(
-                "UPDATE secrets SET expires_at = min(coalesce(expires_at, ?3), ?3), replaced_by = ?4
-                 WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL",
-            )
-            .bind(account.as_str())
-            .bind(id.as_str())
-            .bind(milliseconds(grace_ends))
-            .bind(successor.id.as_str())
-            .execute(&mut *transaction)
-            .await?;
-            if superseded.rows_affected() == 0 {
+            let old = live(&mut transaction, &account, &id).await?;
+            let Some(old) = old.filter(|_| successor.account == account) else {
                 return Ok(Written::NotFound);
+            };
+            if old.replaced_by.is_some() {
+                return Ok(Written::Superseded);
             }
+            supersede(&mut transaction, &old, &successor, grace_ends).await?;
             if active(&mut transaction, &account, successor.created_at).await? >= limit {
                 return Ok(Written::Refused);
             }
@@ -318,6 +320,28 @@ async fn file(connection: &mut SqliteConnection, record: &KeyRecord) -> Result<b
     .execute(connection)
     .await?;
     Ok(filed.rows_affected() == 1)
+}
+
+/// Gives a key until the end of its grace, or ends it where there is none.
+async fn supersede(
+    connection: &mut SqliteConnection,
+    old: &KeyRecord,
+    successor: &KeyRecord,
+    grace_ends: Option<SystemTime>,
+) -> Result<(), sqlx::Error> {
+    let Some(grace_ends) = grace_ends else {
+        let at = successor.created_at;
+        end(connection, &old.account, Some(&old.id), EndCause::Rotated, at).await?;
+        return Ok(());
+    };
+    let superseded = old.superseded(successor.id.clone(), grace_ends);
+    sqlx::query("UPDATE secrets SET expires_at = ?2, replaced_by = ?3 WHERE fingerprint = ?1")
+        .bind(old.fingerprint().as_bytes().as_slice())
+        .bind(superseded.expires_at.map(milliseconds))
+        .bind(successor.id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Ends one key of the account, or all of them, and returns how many there were.

@@ -51,11 +51,13 @@ contract! {
     rotating_files_the_successor_and_limits_the_old
     rotating_never_lengthens_a_life
     rotating_counts_both_during_a_grace
-    rotating_without_grace_fits_at_the_cap
+    rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good
+    a_key_is_rotated_once
+    a_successor_belongs_to_the_same_account_and_has_an_id_of_its_own
     rotations_and_creations_race_to_the_cap_and_no_further
     deleting_leaves_a_tombstone_for_good
     of_many_deletions_one_is_done
-    of_many_rotations_none_breaks_the_cap
+    of_many_rotations_one_is_done
     deleting_and_replacing_race_to_one_truth
     deleting_all_ends_expired_ones_too_and_only_this_account_s
     a_delete_is_seen_by_every_lookup_that_starts_after_it
@@ -118,7 +120,8 @@ async fn nothing_is_found_where_nothing_is(store: Store) {
     let replaced = store.replace(&owner, &id, secret("x"), time(0)).await.unwrap();
     assert!(matches!(replaced, Written::NotFound));
     let successor = Arc::new(record(&owner, time(0)));
-    let rotated = store.rotate(&owner, &id, Arc::clone(&successor), time(9), 25).await.unwrap();
+    let rotated =
+        store.rotate(&owner, &id, Arc::clone(&successor), Some(time(9)), 25).await.unwrap();
     assert_eq!(rotated, Written::NotFound);
     assert!(!found_live(&store, &successor).await);
 }
@@ -146,7 +149,7 @@ async fn another_account_s_key_is_not_found(store: Store) {
     let replaced = store.replace(&theirs, &key.id, secret("stolen"), time(1)).await.unwrap();
     assert!(matches!(replaced, Written::NotFound));
     let successor = Arc::new(record(&theirs, time(1)));
-    let rotated = store.rotate(&theirs, &key.id, successor, time(1), 25).await.unwrap();
+    let rotated = store.rotate(&theirs, &key.id, successor, Some(time(1)), 25).await.unwrap();
     assert_eq!(rotated, Written::NotFound);
     assert_eq!(store.delete(&theirs, &key.id, time(1)).await.unwrap(), Written::NotFound);
     assert_eq!(store.delete_all(&theirs, time(1)).await.unwrap(), 1);
@@ -263,8 +266,17 @@ async fn a_taken_fingerprint_is_said_and_nothing_is_stored(store: Store) {
     let twin = Arc::new(twin);
     assert_eq!(store.insert(Arc::clone(&twin), 25).await.unwrap(), Written::Taken);
     assert_eq!(store.insert_first(Arc::clone(&twin)).await.unwrap(), Written::Taken);
-    let rotated = store.rotate(&owner, &first.id, Arc::clone(&twin), time(1), 25).await.unwrap();
-    assert_eq!(rotated, Written::Taken);
+    let ours = Arc::new(KeyRecord::new(
+        "key_ours".parse().unwrap(),
+        owner.clone(),
+        twin.name.clone(),
+        twin.digest.clone(),
+        time(1),
+    ));
+    for grace_ends in [Some(time(9)), None] {
+        let rotated = store.rotate(&owner, &first.id, Arc::clone(&ours), grace_ends, 25).await;
+        assert_eq!(rotated.unwrap(), Written::Taken);
+    }
     assert_eq!(all(&store.get(&owner, &first.id).await.unwrap().unwrap()), all(&first));
     assert!(store.list(&account("b")).await.unwrap().is_empty());
     // A tombstone keeps its fingerprint, too.
@@ -337,7 +349,7 @@ async fn rotating_files_the_successor_and_limits_the_old(store: Store) {
     let old = insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(10)));
     let rotated =
-        store.rotate(&owner, &old.id, Arc::clone(&successor), time(70), 25).await.unwrap();
+        store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(70)), 25).await.unwrap();
     assert_eq!(rotated, Written::Done(()));
     let now_old = store.get(&owner, &old.id).await.unwrap().unwrap();
     assert_eq!(now_old.expires_at, Some(time(70)));
@@ -354,7 +366,7 @@ async fn rotating_never_lengthens_a_life(store: Store) {
     let short = insert(&store, short).await;
     let successor = Arc::new(record(&owner, time(10)));
     assert_eq!(
-        store.rotate(&owner, &short.id, successor, time(70), 25).await.unwrap(),
+        store.rotate(&owner, &short.id, successor, Some(time(70)), 25).await.unwrap(),
         Written::Done(())
     );
     assert_eq!(store.get(&owner, &short.id).await.unwrap().unwrap().expires_at, Some(time(20)));
@@ -365,23 +377,65 @@ async fn rotating_counts_both_during_a_grace(store: Store) {
     let old = insert(&store, record(&owner, time(0))).await;
     insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(10)));
-    let rotated = store.rotate(&owner, &old.id, Arc::clone(&successor), time(70), 2).await.unwrap();
+    let rotated =
+        store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(70)), 2).await.unwrap();
     assert_eq!(rotated, Written::Refused);
     assert_eq!(all(&store.get(&owner, &old.id).await.unwrap().unwrap()), all(&old));
     assert!(!found_live(&store, &successor).await);
     assert_eq!(
-        store.rotate(&owner, &old.id, successor, time(70), 3).await.unwrap(),
+        store.rotate(&owner, &old.id, successor, Some(time(70)), 3).await.unwrap(),
         Written::Done(())
     );
 }
 
-async fn rotating_without_grace_fits_at_the_cap(store: Store) {
+async fn rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good(store: Store) {
     let owner = account("a");
     let old = insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(10)));
-    let rotated = store.rotate(&owner, &old.id, successor, time(10), 1).await.unwrap();
+    let rotated = store.rotate(&owner, &old.id, Arc::clone(&successor), None, 1).await.unwrap();
     assert_eq!(rotated, Written::Done(()));
-    assert_eq!(active(&store, &owner, time(10)).await, 1);
+    let listed = store.list(&owner).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].id, successor.id);
+    let Some(Entry::Ended(tombstone)) = find(&store, old.fingerprint()).await else {
+        panic!("the old secret could work again when the clock is set back");
+    };
+    assert_eq!((tombstone.cause, tombstone.ended_at), (EndCause::Rotated, time(10)));
+}
+
+async fn a_key_is_rotated_once(store: Store) {
+    let owner = account("a");
+    let old = insert(&store, record(&owner, time(0))).await;
+    let first = Arc::new(record(&owner, time(10)));
+    let rotated = store.rotate(&owner, &old.id, Arc::clone(&first), Some(time(70)), 25).await;
+    assert_eq!(rotated.unwrap(), Written::Done(()));
+    for grace_ends in [Some(time(90)), None] {
+        let second = Arc::new(record(&owner, time(11)));
+        let rotated = store.rotate(&owner, &old.id, Arc::clone(&second), grace_ends, 25).await;
+        assert_eq!(rotated.unwrap(), Written::Superseded);
+        assert!(!found_live(&store, &second).await);
+    }
+    let old = store.get(&owner, &old.id).await.unwrap().unwrap();
+    assert_eq!((old.expires_at, old.replaced_by.as_ref()), (Some(time(70)), Some(&first.id)));
+}
+
+async fn a_successor_belongs_to_the_same_account_and_has_an_id_of_its_own(store: Store) {
+    let owner = account("a");
+    let old = insert(&store, record(&owner, time(0))).await;
+    let theirs = Arc::new(record(&account("b"), time(1)));
+    let mut twin = record(&owner, time(1));
+    twin.id = old.id.clone();
+    let twin = Arc::new(twin);
+    for grace_ends in [Some(time(70)), None] {
+        let rotated = store.rotate(&owner, &old.id, Arc::clone(&theirs), grace_ends, 25).await;
+        assert_eq!(rotated.unwrap(), Written::NotFound);
+    }
+    let rotated = store.rotate(&owner, &old.id, Arc::clone(&twin), Some(time(70)), 25).await;
+    assert_eq!(rotated.unwrap(), Written::Taken);
+    for successor in [theirs, twin] {
+        assert!(!found_live(&store, &successor).await);
+    }
+    assert_eq!(all(&store.get(&owner, &old.id).await.unwrap().unwrap()), all(&old));
 }
 
 async fn rotations_and_creations_race_to_the_cap_and_no_further(store: Store) {
@@ -398,7 +452,7 @@ async fn rotations_and_creations_race_to_the_cap_and_no_further(store: Store) {
                 if number % 2 == 0 {
                     store.insert(new, 25).await.unwrap()
                 } else {
-                    store.rotate(&owner, &id, new, time(100), 25).await.unwrap()
+                    store.rotate(&owner, &id, new, Some(time(100)), 25).await.unwrap()
                 }
             }
         })
@@ -442,16 +496,22 @@ async fn of_many_deletions_one_is_done(store: Store) {
     }
 }
 
-async fn of_many_rotations_none_breaks_the_cap(store: Store) {
-    let owner = account("a");
-    let old = insert(&store, record(&owner, time(0))).await;
-    at_once(32, |_| {
-        let (store, owner, id) = (Arc::clone(&store), owner.clone(), old.id.clone());
-        let new = Arc::new(record(&owner, time(1)));
-        async move { store.rotate(&owner, &id, new, time(1), 5).await.unwrap() }
-    })
-    .await;
-    assert_eq!(active(&store, &owner, time(1)).await, 5);
+async fn of_many_rotations_one_is_done(store: Store) {
+    for grace_ends in [Some(time(50)), None] {
+        let owner = account("a");
+        let old = insert(&store, record(&owner, time(0))).await;
+        let before = active(&store, &owner, time(1)).await;
+        let written = at_once(32, |_| {
+            let (store, owner, id) = (Arc::clone(&store), owner.clone(), old.id.clone());
+            let new = Arc::new(record(&owner, time(1)));
+            async move { store.rotate(&owner, &id, new, grace_ends, 1000).await.unwrap() }
+        })
+        .await;
+        let done = written.iter().filter(|written| **written == Written::Done(())).count();
+        assert_eq!(done, 1);
+        let after = active(&store, &owner, time(1)).await;
+        assert_eq!(after, before + usize::from(grace_ends.is_some()));
+    }
 }
 
 async fn deleting_and_replacing_race_to_one_truth(store: Store) {
@@ -561,10 +621,11 @@ async fn times_come_back_to_the_millisecond(store: Store) {
 
 async fn a_write_whose_caller_goes_away_is_whole(store: Store) {
     let owner = account("a");
-    let old = insert(&store, record(&owner, time(0))).await;
+    let mut old = Vec::new();
     for round in 0..50_u32 {
+        let key = insert(&store, record(&owner, time(0))).await;
         let successor = Arc::new(record(&owner, time(1)));
-        let rotate = store.rotate(&owner, &old.id, Arc::clone(&successor), time(50), 1000);
+        let rotate = store.rotate(&owner, &key.id, successor, Some(time(50)), 1000);
         let mut rotate = std::pin::pin!(rotate);
         // Polled a few times, then dropped.
         for _ in 0..round % 4 {
@@ -573,16 +634,18 @@ async fn a_write_whose_caller_goes_away_is_whole(store: Store) {
                 break;
             }
         }
+        old.push(key.id.clone());
     }
-    // What follows is served, and sees whole rotations only: a successor is in the index exactly if
-    // it is in the list.
+    // What follows is served, and sees whole rotations only: an old key names a successor exactly if
+    // that is there, in the list and in the index.
     insert(&store, record(&owner, time(2))).await;
     let listed = store.list(&owner).await.unwrap();
     for key in &listed {
         assert!(found_live(&store, key).await);
     }
-    let replaced_by = store.get(&owner, &old.id).await.unwrap().unwrap().replaced_by.clone();
-    if let Some(successor) = replaced_by {
-        assert!(listed.iter().any(|key| key.id == successor), "a successor that is not there");
+    let named = listed.iter().filter_map(|key| key.replaced_by.as_ref());
+    for successor in named.clone() {
+        assert!(listed.iter().any(|key| key.id == *successor), "a successor that is not there");
     }
+    assert_eq!(listed.len(), old.len() + 1 + named.count(), "no successor without its old key");
 }

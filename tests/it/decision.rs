@@ -84,6 +84,27 @@ fn hexadecimal(bytes: &[u8], before: &str) -> String {
     bytes.iter().flat_map(|byte| [before.to_owned(), format!("{byte:02x}")]).collect()
 }
 
+#[tokio::test]
+async fn a_kept_key_is_put_back_for_admitted_requests_only() {
+    let mut record = record(&account("a"), time(0));
+    record.digest = digest("the-key");
+    let record = Arc::new(record);
+    let layer = scripted(move |fingerprint| {
+        let found = (fingerprint == record.fingerprint()).then(|| Entry::Live(Arc::clone(&record)));
+        Lookup::waiting(async move {
+            tokio::task::yield_now().await;
+            Ok(found)
+        })
+    });
+    let layer = layer.with_key_kept().with_renderer(|_: Refusal, request: &HeaderMap| {
+        assert!(request.is_empty(), "the renderer sees no key: {request:?}");
+        Response::new(Bytes::from("refused"))
+    });
+    assert_eq!(body(answer(&layer, with(&[("api-key", b"another")])).await).await, "refused");
+    let response = answer(&layer, with(&[("api-key", b"the-key")])).await;
+    assert_eq!(body(response).await, "a with its key");
+}
+
 /// Each way of sending a key that is not the one way: refused as if there were no such key.
 #[tokio::test]
 async fn bad_headers_are_refused_and_never_logged() {
@@ -549,7 +570,7 @@ async fn renderers_are_exchangeable_and_are_told_no_secret_reason() {
     });
     let request = with(&[("api-key", b"x"), ("accept-language", b"de")]);
     let response = answer(&own, request).await;
-    assert_eq!(kind(&response), Some(RejectionKind::MalformedKey), "for outer layers");
+    assert_eq!(kind(&response), Some(RejectionKind::WrongChecksum), "for outer layers");
     assert_eq!(body(response).await, "de: InvalidKey");
 }
 

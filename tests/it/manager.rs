@@ -208,9 +208,30 @@ async fn a_grace_can_be_zero_and_cannot_overflow() {
         assert!(matches!(refused, Err(ManageError::InvalidExpiry)));
     }
     assert_eq!(manager.list(&owner).await.unwrap().len(), 1, "nothing was stored");
-    let _successor = manager.rotate(&owner, &old.id, Duration::ZERO).await.unwrap();
-    let old = manager.get(&owner, &old.id).await.unwrap();
-    assert!(old.is_expired(time(0) + Duration::from_micros(700)), "dead at once");
+    let successor = manager.rotate(&owner, &old.id, Duration::ZERO).await.unwrap();
+    let listed = manager.list(&owner).await.unwrap();
+    assert_eq!(listed.len(), 1, "the old one is gone for good, whatever the clock says later");
+    assert_eq!(listed[0].id, successor.record().id);
+}
+
+#[tokio::test]
+async fn what_is_rotated_or_expired_is_neither_rotated_nor_regenerated() {
+    let clock = ManualClock::at(time(0));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let id = manager.create(&owner, named("x")).await.unwrap().record().id.clone();
+    let successor = manager.rotate(&owner, &id, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(successor.record().expires_at, None, "as the old one");
+    for grace in [Duration::ZERO, Duration::from_mins(1)] {
+        let again = manager.rotate(&owner, &id, grace).await;
+        assert!(matches!(again, Err(ManageError::AlreadyRotated)), "{again:?}");
+    }
+    assert!(matches!(manager.regenerate(&owner, &id).await, Err(ManageError::AlreadyRotated)));
+    clock.set(time(60));
+    assert!(matches!(manager.rotate(&owner, &id, Duration::ZERO).await, Err(ManageError::Expired)));
+    assert!(matches!(manager.regenerate(&owner, &id).await, Err(ManageError::Expired)));
+    let again = manager.rotate(&owner, &successor.record().id, Duration::ZERO).await.unwrap();
+    assert_eq!(again.record().expires_at, None);
 }
 
 #[tokio::test]
@@ -318,7 +339,7 @@ impl KeyRegistry for Colliding {
         account: &AccountId,
         id: &KeyId,
         successor: Arc<KeyRecord>,
-        grace_ends: SystemTime,
+        grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
         if self.is_taken() {
@@ -355,7 +376,7 @@ async fn a_collision_is_met_with_another_key() {
         let _new = manager.regenerate(&owner, &id).await.unwrap();
         again();
         let _new = manager.rotate(&owner, &id, Duration::ZERO).await.unwrap();
-        assert_eq!(manager.list(&owner).await.unwrap().len(), 3);
+        assert_eq!(manager.list(&owner).await.unwrap().len(), 2);
     }
     let manager = KeyManager::new(colliding(usize::MAX), "acme".parse().unwrap());
     let refused = manager.create(&owner, named("x")).await;

@@ -191,7 +191,7 @@ async fn the_cap_holds_between_several_openings_of_one_file() {
 }
 
 #[tokio::test]
-async fn no_key_is_in_the_file_only_its_digest_and_after_deletion_not_even_that() {
+async fn no_key_is_in_the_file_only_its_digest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
     let store = SqliteStore::open(&path).await.unwrap();

@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 /// A module, the modules of this crate that it may use, and the crates.
 const TABLE: &[(&str, &str, &str)] = &[
     // The decision, in reading order.
-    ("middleware/service", "extract middleware rejection transport verify", "http tower_service"),
+    (
+        "middleware/service",
+        "extract identity middleware rejection transport verify",
+        "http tower_service",
+    ),
     ("extract", "key rejection", "http"),
-    ("transport", "rejection", "http tracing"),
+    ("transport", "rejection", "http thiserror tracing"),
     ("transport/proxies", "transport", "http ipnet thiserror"),
     ("transport/forwarded", "", ""),
     ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),
@@ -37,7 +41,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "middleware/future",
-        "identity middleware rejection verify",
+        "extract identity middleware rejection verify",
         "bytes http pin_project_lite tower_service",
     ),
     ("middleware/response", "record rejection", "bytes http tracing"),
@@ -56,19 +60,8 @@ const TABLE: &[(&str, &str, &str)] = &[
 
 /// Every file of `src` but the tests, by its module's path.
 fn modules() -> BTreeMap<String, String> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    walk(&root, &mut files);
+    let files = rust_files(&root);
     let module = |path: &Path| {
         let path = path.strip_prefix(&root).unwrap().with_extension("");
         path.to_str().unwrap().replace('\\', "/")
@@ -76,6 +69,19 @@ fn modules() -> BTreeMap<String, String> {
     let is_test = |name: &String| name.ends_with("/tests");
     let named = files.iter().map(|path| (module(path), code(&fs::read_to_string(path).unwrap())));
     named.filter(|(name, _)| !is_test(name) && name != "lib").collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 /// A file without its comments.
@@ -195,13 +201,16 @@ fn the_traits_of_stores_have_no_default_methods() {
 }
 
 #[test]
-fn the_example_programs_use_no_open_layer() {
+fn the_example_programs_protect_whole_routers() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    for entry in fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            let text = fs::read_to_string(&path).unwrap();
-            assert!(!text.contains(".route_layer(") && !text.contains("Router::layer"), "{path:?}");
+    let mut seen = 0;
+    for path in rust_files(&examples) {
+        let text = code(&fs::read_to_string(&path).unwrap());
+        assert!(!text.contains("route_layer("), "{path:?}");
+        if text.contains("ApiKeyLayer::new") && text.contains("axum") {
+            assert!(text.contains("protect(") && !text.contains(".layer("), "{path:?}");
+            seen += 1;
         }
     }
+    assert!(seen >= 5, "{seen}");
 }

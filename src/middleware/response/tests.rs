@@ -8,7 +8,7 @@ use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{EndCause, KeyRecord};
 use crate::rejection::{RejectionKind as Kind, Subject};
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     Kind::NotHttps,
     Kind::MissingKey,
     Kind::AmbiguousKey,
@@ -16,6 +16,8 @@ const KINDS: [Kind; 13] = [
     Kind::UnknownKey,
     Kind::DeletedKey,
     Kind::RegeneratedKey,
+    Kind::RotatedKey,
+    Kind::WrongChecksum,
     Kind::ExpiredKey,
     Kind::WrongEnvironment,
     Kind::MissingScope,
@@ -37,6 +39,8 @@ fn contract(kind: Kind) -> (u16, &'static str) {
         | Kind::UnknownKey
         | Kind::DeletedKey
         | Kind::RegeneratedKey
+        | Kind::RotatedKey
+        | Kind::WrongChecksum
         | Kind::ExpiredKey
         | Kind::WrongEnvironment => (401, "authentication_error"),
         Kind::MissingScope => (403, "authentication_error"),
@@ -387,7 +391,7 @@ fn protected(headers: &[(&'static str, &'static str)], bearer: bool) -> Response
         let value = HeaderValue::from_static(value);
         response.headers_mut().append(name, value);
     }
-    Answers::protect(response, bearer)
+    Answers::keep_private(response, bearer)
 }
 
 #[test]

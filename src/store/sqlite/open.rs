@@ -35,10 +35,12 @@ const READERS: u32 = 4;
 /// Makes the file if there is none, refuses it if it is not ours or from the future, and brings it to
 /// the newest layout, all before any setting of ours touches it.
 pub(super) async fn open(path: &Path) -> Result<Pools, StoreError> {
-    create(path).map_err(|error| StoreError::unavailable("sqlite", error))?;
-    let mut connection = settings(path).connect().await.map_err(unavailable)?;
-    let prepared = prepare(&mut connection).await;
-    let pools = match prepared {
+    // Absolute, because SQLite takes `:memory:` and `file:…?mode=memory` for something else.
+    let path = &std::path::absolute(path).map_err(|error| cannot_open(path, &error))?;
+    create(path).map_err(|error| cannot_open(path, &error))?;
+    let connection = settings(path).connect().await;
+    let mut connection = connection.map_err(|error| cannot_open(path, &error))?;
+    let pools = match prepare(&mut connection).await {
         // Opened before the first connection is closed: the last one to close a file cleans up
         // after itself, and whoever opens it then has to wait.
         Ok(()) => pools(path).await,
@@ -46,6 +48,10 @@ pub(super) async fn open(path: &Path) -> Result<Pools, StoreError> {
     };
     connection.close().await.map_err(unavailable)?;
     pools
+}
+
+fn cannot_open(path: &Path, error: &dyn std::error::Error) -> StoreError {
+    StoreError::unavailable("sqlite", format!("cannot open {}: {error}", path.display()))
 }
 
 async fn prepare(connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -132,7 +138,8 @@ async fn pools(path: &Path) -> Result<Pools, StoreError> {
     // A commit returns when it is on the disk.
     let durable = settings(path).synchronous(SqliteSynchronous::Full);
     Ok(Pools {
-        management: pool(1, durable.clone()).await?,
+        // What is overwritten is wiped: the digest of an ended secret leaves the file.
+        management: pool(1, durable.clone().pragma("secure_delete", "ON")).await?,
         verification: pool(READERS, durable.pragma("query_only", "ON")).await?,
     })
 }
@@ -150,6 +157,14 @@ async fn pool(connections: u32, options: SqliteConnectOptions) -> Result<SqliteP
         .max_lifetime(None)
         // A connection to a file does not go stale, and the test would cost as much as the lookup.
         .test_before_acquire(false)
+        // After a full disk SQLite has rolled back by itself, and the driver still counts an open
+        // transaction, and would refuse every other one: such a connection is closed.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .connect_with(options)
         .await
         .map_err(unavailable)

@@ -11,7 +11,7 @@ use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{EndCause, InvalidText, KeyRecord, Tombstone};
 use crate::store::Entry;
 
-/// What [`entry`] wants to be selected, in its order.
+/// What [`entry`] wants to be selected, and what a new row is given, in this order.
 macro_rules! columns {
     () => {
         "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, ended_at, ended_by"
@@ -23,8 +23,8 @@ pub(super) use columns;
 pub(super) fn entry(row: &SqliteRow) -> Option<Entry> {
     read(row)
         .inspect_err(|damage| {
-            let fingerprint = row.try_get(0).ok().and_then(|bytes: &[u8]| bytes.try_into().ok());
-            let fingerprint = fingerprint.map(|bytes| Fingerprint::from_bytes(bytes).to_string());
+            let fingerprint = row.try_get("fingerprint").ok().and_then(|bytes: &[u8]| bytes.try_into().ok());
+            let fingerprint = fingerprint.map(Fingerprint::from_bytes).map(tracing::field::display);
             tracing::error!(target: "tower_api_key", store = "sqlite", fingerprint, %damage, "a damaged row was passed over");
         })
         .ok()
@@ -54,37 +54,37 @@ enum Damage {
 }
 
 fn read(row: &SqliteRow) -> Result<Entry, Damage> {
-    let fingerprint: &[u8] = row.try_get(0)?;
+    let fingerprint: &[u8] = row.try_get("fingerprint")?;
     let fingerprint = fingerprint.try_into().map_err(|_| Damage::Value("fingerprint"))?;
     let fingerprint = Fingerprint::from_bytes(fingerprint);
-    let digest: Option<&[u8]> = row.try_get(1)?;
-    let id = row.try_get::<&str, _>(2)?.parse()?;
-    let account = row.try_get::<&str, _>(3)?.parse()?;
-    let name = row.try_get::<&str, _>(4)?.parse()?;
+    let digest: Option<&[u8]> = row.try_get("digest")?;
+    let id = row.try_get::<&str, _>("key_id")?.parse()?;
+    let account = row.try_get::<&str, _>("account")?.parse()?;
+    let name = row.try_get::<&str, _>("name")?.parse()?;
     let Some(digest) = digest else {
         return Ok(Entry::Ended(Arc::new(Tombstone {
             fingerprint,
             key: id,
             account,
             name,
-            cause: cause(row.try_get(12)?)?,
-            ended_at: time(row.try_get(11)?)?,
+            cause: cause(row.try_get("ended_by")?)?,
+            ended_at: time(row.try_get("ended_at")?)?,
         })));
     };
     let digest = KeyDigest::from_bytes(digest.try_into().map_err(|_| Damage::Value("digest"))?);
     if digest.fingerprint() != fingerprint {
         return Err(Damage::Value("digest"));
     }
-    let environment: Option<&str> = row.try_get(5)?;
-    let expires_at: Option<i64> = row.try_get(9)?;
-    let replaced_by: Option<&str> = row.try_get(10)?;
+    let environment: Option<&str> = row.try_get("environment")?;
+    let expires_at: Option<i64> = row.try_get("expires_at")?;
+    let replaced_by: Option<&str> = row.try_get("replaced_by")?;
     Ok(Entry::Live(Arc::new(KeyRecord {
         environment: environment.map(str::parse).transpose()?,
-        scopes: row.try_get::<&str, _>(6)?.parse()?,
-        hint: row.try_get(7)?,
+        scopes: row.try_get::<&str, _>("scopes")?.parse()?,
+        hint: row.try_get("hint")?,
         expires_at: expires_at.map(time).transpose()?,
         replaced_by: replaced_by.map(str::parse).transpose()?,
-        ..KeyRecord::new(id, account, name, digest, time(row.try_get(8)?)?)
+        ..KeyRecord::new(id, account, name, digest, time(row.try_get("created_at")?)?)
     })))
 }
 
@@ -96,7 +96,7 @@ fn time(milliseconds: i64) -> Result<SystemTime, Damage> {
 }
 
 fn cause(word: &str) -> Result<EndCause, Damage> {
-    [EndCause::Deleted, EndCause::Regenerated]
+    [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated]
         .into_iter()
         .find(|cause| cause.as_str() == word)
         .ok_or(Damage::Value("cause of the end"))
