@@ -20,7 +20,7 @@ mod flags;
 mod webhooks;
 
 use std::error::Error;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -127,18 +127,19 @@ async fn show_first_key(
 ) -> Result<(), Failure> {
     let manager = KeyManager::new(Arc::clone(store), "acme".parse()?);
     let new = NewKey::new("First key".parse()?).with_environment("live".parse()?);
-    if let Some(issued) = manager.create_first(account, new).await? {
-        let key = issued.reveal();
-        println!("The first API key of {account} is in this line, and is shown only now:");
-        println!(
-            "curl --cacert '{}' -H 'API-Key: {}' {base}/v2/test",
-            certificate.display().to_string().replace('\'', r"'\''"),
-            key.as_str()
-        );
-    } else {
+    let Some(issued) = manager.create_first(account, new).await? else {
         println!("The first API key of {account} was shown when it was made, and cannot be again.");
-    }
-    Ok(())
+        return Ok(());
+    };
+    let certificate = certificate.display().to_string().replace('\'', r"'\''");
+    let shown = issued.reveal();
+    let key = shown.as_str();
+    writeln!(
+        std::io::stdout(),
+        "The first API key of {account} is in this line, and is shown only now:\n\
+         curl --cacert '{certificate}' -H 'API-Key: {key}' {base}/v2/test"
+    )
+    .map_err(|error| format!("the first key was made and could not be shown, so it is of no use ({error}): remove the data folder and start again").into())
 }
 
 /// Where a client on this machine finds a listener: 0.0.0.0 is every address, and none.
