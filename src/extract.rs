@@ -76,15 +76,16 @@ fn take(
     name: &HeaderName,
     holds_key: fn(&HeaderValue) -> bool,
 ) -> Result<Option<HeaderValue>, RejectionKind> {
-    let mut lines = headers.get_all(name).iter();
-    let is_only = lines.next().is_some() && lines.next().is_none();
-    if !headers.get_all(name).iter().any(holds_key) {
+    let (mut count, mut is_key) = (0, false);
+    for line in headers.get_all(name) {
+        count += 1;
+        is_key |= holds_key(line);
+    }
+    if !is_key {
         return Ok(None);
     }
-    match headers.remove(name) {
-        Some(_) if !is_only => Err(RejectionKind::AmbiguousKey),
-        line => Ok(line),
-    }
+    let line = headers.remove(name);
+    if count == 1 { Ok(line) } else { Err(RejectionKind::AmbiguousKey) }
 }
 
 /// What follows the scheme `Bearer` and its spaces. The scheme's case does not matter (RFC 9110

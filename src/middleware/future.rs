@@ -123,10 +123,9 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Admitted { future, bearer } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(
-                        Answers::keep_private(response, *bearer).map(ResponseBody::inner)
-                    ));
+                    let mut response = ready!(future.poll(cx))?;
+                    Answers::keep_private(response.headers_mut(), *bearer);
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take().expect(AGAIN);

@@ -232,13 +232,11 @@ impl Answers {
 
     /// Keeps a protected answer out of shared caches, which know `Authorization` but not `API-Key`,
     /// unless the service has decided about that itself.
-    pub(crate) fn keep_private<B>(mut response: Response<B>, bearer: bool) -> Response<B> {
-        let headers = response.headers_mut();
+    pub(crate) fn keep_private(headers: &mut HeaderMap, bearer: bool) {
         if !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, PRIVATE.clone());
         }
         vary_by_key(headers, bearer);
-        response
     }
 }
 

@@ -8,7 +8,7 @@ use tower_api_key::{
     AccountId, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore, StoreError, Written,
 };
 
-use crate::support::{Log, account, named, record, text, time};
+use crate::support::{Log, account, named, record, soon, text, time};
 
 async fn sql(path: &Path, statements: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
@@ -165,6 +165,24 @@ async fn a_file_can_be_opened_by_many_at_once() {
         let made = Arc::new(record(&owner, time(number as u64)));
         assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
     }
+}
+
+#[tokio::test]
+async fn opening_waits_for_a_reader_that_is_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let (owner, _) = filled(&path).await;
+    // As a tool may leave it: not in write-ahead mode, and being read.
+    sql(&path, "PRAGMA journal_mode = DELETE").await;
+    let mut reader = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let read = "BEGIN; SELECT count(*) FROM secrets";
+    sqlx::raw_sql(read).execute(&mut reader).await.unwrap();
+    let opened = tokio::spawn(async move { SqliteStore::open(path).await });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!opened.is_finished(), "the mode cannot be changed under a reader");
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    let store = soon(opened).await.unwrap().unwrap();
+    assert_eq!(store.list(&owner).await.unwrap().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
