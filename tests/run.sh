@@ -14,8 +14,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
     run apt-get install -y -qq "${missing[@]}"
 fi
 
-# The whole tree, the examples and the benchmarks' code included, then the documentation's examples.
-cargo test --all-features --locked --lib --examples --test it
+# Everything; the tests build and run the examples themselves. Then the documentation's programs.
+cargo test --all-features --locked --lib --test it
 cargo test --all-features --locked --doc
 # Without any feature: the core alone.
 cargo test --no-default-features --locked --lib
