@@ -30,14 +30,17 @@
 //! deleted in between, they find no key.
 
 mod generate;
+mod new_key;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::new_key::NewKey;
+use self::new_key::{expiry, to_milliseconds};
 use crate::clock::{Clock, SystemClock};
 use crate::digest::KeyDigest;
 use crate::key::{ApiKey, RevealedKey};
-use crate::record::{AccountId, Environment, KeyId, KeyName, KeyPrefix, KeyRecord, Scopes};
+use crate::record::{AccountId, KeyId, KeyName, KeyPrefix, KeyRecord};
 use crate::store::{KeyRegistry, NewSecret, StoreError, Written};
 
 /// Active keys an account may have, unless the manager is told otherwise.
@@ -46,9 +49,6 @@ pub const DEFAULT_KEY_LIMIT: usize = 25;
 /// New keys are tried this often when a fingerprint is taken. With 10⁹ keys in a store one try fails
 /// with probability 10⁹ / 2⁶⁴ ≈ 5·10⁻¹¹; a second failure in a row is a broken generator or store.
 const ATTEMPTS: usize = 4;
-
-/// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
-const LATEST: Duration = Duration::from_hours(70_389_528);
 
 /// What an account can do with its keys.
 #[derive(Clone)]
@@ -322,82 +322,6 @@ impl std::fmt::Debug for KeyManager {
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
-}
-
-/// What a new key is to be.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct NewKey {
-    name: KeyName,
-    environment: Option<Environment>,
-    scopes: Scopes,
-    expires_at: Option<SystemTime>,
-}
-
-impl NewKey {
-    /// A key with a name, for every environment, without scopes, that does not expire.
-    pub fn new(name: KeyName) -> Self {
-        Self { name, environment: None, scopes: Scopes::default(), expires_at: None }
-    }
-
-    /// Binds the key to an environment, which becomes part of its text.
-    pub fn with_environment(mut self, environment: Environment) -> Self {
-        self.environment = Some(environment);
-        self
-    }
-
-    /// What the key may be used for.
-    pub fn with_scopes(mut self, scopes: Scopes) -> Self {
-        self.scopes = scopes;
-        self
-    }
-
-    /// The first instant at which the key no longer works; kept in whole milliseconds, rounded down.
-    pub fn with_expires_at(mut self, end: SystemTime) -> Self {
-        self.expires_at = Some(end);
-        self
-    }
-
-    /// Checked and rounded.
-    fn settled(mut self, now: SystemTime) -> Result<Self, ManageError> {
-        if let Some(end) = self.expires_at {
-            self.expires_at = Some(
-                expiry(Some(end))
-                    .ok()
-                    .filter(|end| *end > now)
-                    .ok_or(ManageError::InvalidExpiry)?,
-            );
-        }
-        Ok(self)
-    }
-
-    /// What a rotation makes of an old key.
-    fn successor_of(old: &KeyRecord, now: SystemTime) -> Result<Self, ManageError> {
-        let lifetime =
-            old.expires_at.map(|end| end.duration_since(old.created_at).unwrap_or_default());
-        Self {
-            name: old.name.clone(),
-            environment: old.environment.clone(),
-            scopes: old.scopes.clone(),
-            expires_at: lifetime.map(|lifetime| expiry(now.checked_add(lifetime))).transpose()?,
-        }
-        .settled(now)
-    }
-}
-
-/// A time that can be stored and written: in whole milliseconds, from 1970 to the year 9999.
-fn expiry(end: Option<SystemTime>) -> Result<SystemTime, ManageError> {
-    end.filter(|end| (SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LATEST).contains(end))
-        .map(to_milliseconds)
-        .ok_or(ManageError::InvalidExpiry)
-}
-
-/// Rounded down, so that every store can keep it exactly. Times before 1970 are not met here.
-fn to_milliseconds(time: SystemTime) -> SystemTime {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH
-        + Duration::from_secs(since.as_secs())
-        + Duration::from_millis(since.subsec_millis().into())
 }
 
 /// A new key with its record: the only moment at which its text can be had.

@@ -33,6 +33,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/memory/index", "digest store", ""),
     ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
     ("store/sqlite/open", "store", "sqlx tokio"),
+    ("store/sqlite/statements", "record store", "sqlx"),
     ("store/sqlite/row", "digest record store", "sqlx thiserror tracing"),
     (
         "middleware/layer",
@@ -55,6 +56,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest key record store", "thiserror tracing"),
+    ("manage/new_key", "manage record", ""),
     ("manage/generate", "key manage record", "rand zeroize"),
 ];
 

@@ -1,0 +1,113 @@
+//! The statements, each in a transaction that its caller has begun.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sqlx::sqlite::SqliteConnection;
+
+use super::row::{self, columns, milliseconds};
+use crate::record::{AccountId, EndCause, Environment, KeyId, KeyRecord};
+
+/// How many keys of the account have not expired.
+pub(super) async fn active(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    now: SystemTime,
+) -> Result<usize, sqlx::Error> {
+    let active: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM secrets
+         WHERE account = ?1 AND digest IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)",
+    )
+    .bind(account.as_str())
+    .bind(milliseconds(now))
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(active).unwrap_or(usize::MAX))
+}
+
+pub(super) async fn live(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    id: &KeyId,
+) -> Result<Option<Arc<KeyRecord>>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM secrets WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL"
+    ))
+    .bind(account.as_str())
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.as_ref().and_then(row::live))
+}
+
+/// Adds a row; `false` when the fingerprint or the id is taken.
+pub(super) async fn file(
+    connection: &mut SqliteConnection,
+    record: &KeyRecord,
+) -> Result<bool, sqlx::Error> {
+    let filed = sqlx::query(concat!(
+        "INSERT INTO secrets (",
+        columns!(),
+        ")
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL, NULL) ON CONFLICT DO NOTHING"
+    ))
+    .bind(record.fingerprint().as_bytes().as_slice())
+    .bind(record.digest.as_bytes().as_slice())
+    .bind(record.id.as_str())
+    .bind(record.account.as_str())
+    .bind(record.name.as_str())
+    .bind(record.environment.as_ref().map(Environment::as_str))
+    .bind(record.scopes.to_string())
+    .bind(&record.hint)
+    .bind(milliseconds(record.created_at))
+    .bind(record.expires_at.map(milliseconds))
+    .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .execute(connection)
+    .await?;
+    Ok(filed.rows_affected() == 1)
+}
+
+/// Gives a key until the end of its grace, or ends it where there is none.
+pub(super) async fn supersede(
+    connection: &mut SqliteConnection,
+    old: &KeyRecord,
+    successor: &KeyRecord,
+    grace_ends: Option<SystemTime>,
+) -> Result<(), sqlx::Error> {
+    let Some(grace_ends) = grace_ends else {
+        let at = successor.created_at;
+        end(connection, &old.account, Some(&old.id), EndCause::Rotated, at).await?;
+        return Ok(());
+    };
+    let superseded = old.superseded(successor.id.clone(), grace_ends);
+    sqlx::query("UPDATE secrets SET expires_at = ?2, replaced_by = ?3 WHERE fingerprint = ?1")
+        .bind(old.fingerprint().as_bytes().as_slice())
+        .bind(superseded.expires_at.map(milliseconds))
+        .bind(successor.id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends one key of the account, or all of them, and returns how many there were.
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    id: Option<&KeyId>,
+    cause: EndCause,
+    at: SystemTime,
+) -> Result<usize, sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE secrets SET digest = NULL, ended_at = ?3, ended_by = ?4
+         WHERE account = ?1 AND (?2 IS NULL OR key_id = ?2) AND digest IS NOT NULL",
+    )
+    .bind(account.as_str())
+    .bind(id.map(KeyId::as_str))
+    .bind(milliseconds(at))
+    .bind(cause.as_str())
+    .execute(connection)
+    .await?;
+    Ok(usize::try_from(ended.rows_affected()).unwrap_or(usize::MAX))
+}
