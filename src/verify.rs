@@ -7,7 +7,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Sleep;
@@ -131,20 +131,19 @@ impl WaitingForStore {
             Poll::Ready(found) => Poll::Ready(Some(found)),
             Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
         }));
-        polled.map_or_else(
-            |panic| {
-                Poll::Ready(Err(refuse(RejectionKind::StorePanicked).with_source(said(&*panic))))
-            },
-            |found| {
-                found.map(|found| match found {
-                    Some(found) => verifier.judge(&self.presented, found),
-                    None => {
-                        Err(refuse(RejectionKind::StoreTimedOut)
-                            .with_source(StoreTimedOut(self.limit)))
-                    }
-                })
-            },
-        )
+        let answered = match polled {
+            Ok(answered) => ready!(answered),
+            Err(panic) => {
+                let panicked = refuse(RejectionKind::StorePanicked).with_source(said(&*panic));
+                return Poll::Ready(Err(panicked));
+            }
+        };
+        Poll::Ready(match answered {
+            Some(found) => verifier.judge(&self.presented, found),
+            None => {
+                Err(refuse(RejectionKind::StoreTimedOut).with_source(StoreTimedOut(self.limit)))
+            }
+        })
     }
 }
 
