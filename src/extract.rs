@@ -21,12 +21,13 @@ impl Places {
     ///
     /// Whatever comes of it, no key is left in the headers.
     pub(crate) fn take_key(self, headers: &mut HeaderMap) -> Result<TakenKey, RejectionKind> {
-        let in_header = take(headers, &API_KEY, |_| true);
-        let in_bearer = if self.bearer {
-            take(headers, &header::AUTHORIZATION, |line| after_bearer(line).is_some())
-        } else {
-            Ok(None)
-        };
+        let in_header = take_only_line(headers, &API_KEY);
+        let in_bearer =
+            if self.bearer && headers.get_all(header::AUTHORIZATION).iter().any(is_bearer) {
+                take_only_line(headers, &header::AUTHORIZATION)
+            } else {
+                Ok(None)
+            };
         match (in_header?, in_bearer?) {
             (Some(_), Some(_)) => Err(RejectionKind::AmbiguousKey),
             (Some(line), None) => TakenKey::from_header(line),
@@ -70,22 +71,18 @@ impl TakenKey {
     }
 }
 
-/// Takes the only line of a header out, if it holds a key. Of several, all go and none is the key.
-fn take(
+/// Takes the only line of a header out. Of several, all go and none is the key.
+fn take_only_line(
     headers: &mut HeaderMap,
     name: &HeaderName,
-    holds_key: fn(&HeaderValue) -> bool,
 ) -> Result<Option<HeaderValue>, RejectionKind> {
-    let (mut count, mut is_key) = (0, false);
-    for line in headers.get_all(name) {
-        count += 1;
-        is_key |= holds_key(line);
-    }
-    if !is_key {
-        return Ok(None);
-    }
+    let lines_before = headers.len();
     let line = headers.remove(name);
-    if count == 1 { Ok(line) } else { Err(RejectionKind::AmbiguousKey) }
+    if lines_before - headers.len() > 1 { Err(RejectionKind::AmbiguousKey) } else { Ok(line) }
+}
+
+fn is_bearer(line: &HeaderValue) -> bool {
+    after_bearer(line).is_some()
 }
 
 /// What follows the scheme `Bearer` and its spaces. The scheme's case does not matter (RFC 9110
