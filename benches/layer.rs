@@ -37,30 +37,15 @@ const BATCH: BatchSize = BatchSize::NumIterations(16);
 
 type Answer = Ready<Result<Response<()>, Infallible>>;
 
-/// The inner service: takes a request, answers with nothing.
+/// The inner service: takes a request, answers with nothing, or with the two headers that every answer
+/// of a protected service gets.
 #[derive(Clone)]
-struct Inner;
+struct Inner<const CACHE_HEADERS: bool>;
 
-impl<B> Service<Request<B>> for Inner {
-    type Response = Response<()>;
-    type Error = Infallible;
-    type Future = Answer;
+const BARE: Inner<false> = Inner;
+const WITH_CACHE_HEADERS: Inner<true> = Inner;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Answer {
-        drop(black_box(request));
-        ready(Ok(Response::new(())))
-    }
-}
-
-/// The same, with the two headers that every answer of a protected service gets.
-#[derive(Clone)]
-struct InnerWithCacheHeaders;
-
-impl<B> Service<Request<B>> for InnerWithCacheHeaders {
+impl<B, const CACHE_HEADERS: bool> Service<Request<B>> for Inner<CACHE_HEADERS> {
     type Response = Response<()>;
     type Error = Infallible;
     type Future = Answer;
@@ -72,8 +57,10 @@ impl<B> Service<Request<B>> for InnerWithCacheHeaders {
     fn call(&mut self, request: Request<B>) -> Answer {
         drop(black_box(request));
         let mut response = Response::new(());
-        response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE.clone());
-        response.headers_mut().insert(header::VARY, KEY_NAME.clone());
+        if CACHE_HEADERS {
+            response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE.clone());
+            response.headers_mut().insert(header::VARY, KEY_NAME.clone());
+        }
         ready(Ok(response))
     }
 }
@@ -216,11 +203,11 @@ fn in_axum(criterion: &mut Criterion, store: &MemoryStore, keys: &[Option<Header
 fn refusals(criterion: &mut Criterion, store: &MemoryStore) {
     let value = |text: &'static str| [Some(HeaderValue::from_static(text))];
     let unknown = value("acme_live_000000000000000000000000000000000000000000003YtGRa");
-    let service = layer(store.clone()).layer(Inner);
+    let service = layer(store.clone()).layer(BARE);
     bench(criterion, "refuse_no_key", service.clone(), &[None], true);
     let mistyped = value("acme_live_000000000000000000000000000000000000000000003YtGRb");
     bench(criterion, "refuse_malformed", service, &mistyped, true);
-    let service = layer(store.clone()).with_key_format(KeyFormat::Any).layer(Inner);
+    let service = layer(store.clone()).with_key_format(KeyFormat::Any).layer(BARE);
     bench(criterion, "refuse_unknown", service, &unknown, true);
 
     // What any refusal costs: the request is dropped, and a response with its headers, its static
@@ -259,15 +246,9 @@ fn main() {
         bencher.iter(|| Sha256::digest(black_box(text.as_bytes())));
     });
     for (name, extended) in [("", false), ("_with_extensions", true)] {
-        bench(criterion, &format!("bare{name}"), Inner, &key, extended);
-        bench(
-            criterion,
-            &format!("bare_cache_headers{name}"),
-            InnerWithCacheHeaders,
-            &key,
-            extended,
-        );
-        let service = layer(one.clone()).layer(Inner);
+        bench(criterion, &format!("bare{name}"), BARE, &key, extended);
+        bench(criterion, &format!("bare_cache_headers{name}"), WITH_CACHE_HEADERS, &key, extended);
+        let service = layer(one.clone()).layer(BARE);
         bench(criterion, &format!("accept_1_key{name}"), service, &key, extended);
     }
     refusals(criterion, &one);
@@ -281,13 +262,13 @@ fn main() {
         *refused.status_mut() = StatusCode::UNAUTHORIZED;
         Err(refused)
     });
-    bench(criterion, "tower_http_validate", validate.layer(Inner), &key, true);
+    bench(criterion, "tower_http_validate", validate.layer(BARE), &key, true);
     in_axum(criterion, &one, &key);
 
     let (million, keys) = runtime.block_on(filled(1_000_000));
-    let service = layer(million).layer(Inner);
+    let service = layer(million).layer(BARE);
     bench(criterion, "accept_1000000_keys", service.clone(), &keys[..1], true);
-    bench(criterion, "bare_in_turn", InnerWithCacheHeaders, &keys, true);
+    bench(criterion, "bare_in_turn", WITH_CACHE_HEADERS, &keys, true);
     bench(criterion, "accept_in_turn", service, &keys, true);
     print_table();
 }

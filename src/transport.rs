@@ -160,7 +160,6 @@ impl Transport {
     ) -> Result<(), NoEvidence> {
         let is_tls = connection.is_some_and(|connection| connection.is_tls);
         let peer = connection.and_then(|connection| connection.peer_ip());
-        let no_tls = || peer.map_or(NoEvidence::NoConnection, NoEvidence::PlainConnection);
         match (&self.rule, peer) {
             (Rule::AssumeHttps, _) => Ok(()),
             (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => {
@@ -171,7 +170,8 @@ impl Transport {
             (Rule::InsecureOnLoopback, Some(peer)) if peer.is_loopback() => {
                 if is_forwarded(headers) { Err(NoEvidence::Forwarded(peer)) } else { Ok(()) }
             }
-            _ => Err(no_tls()),
+            (_, Some(peer)) => Err(NoEvidence::PlainConnection(peer)),
+            (_, None) => Err(NoEvidence::NoConnection),
         }
     }
 
