@@ -22,7 +22,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::record::{Environment, InvalidText, KeyPrefix};
+use crate::record::{Environment, Hint, InvalidText, KeyPrefix};
 
 /// The longest key text that is looked at, in bytes. Longer ones are refused before any hashing, so
 /// that a large header cannot be used to burn CPU.
@@ -76,10 +76,10 @@ impl ApiKey {
 
     /// Enough to recognise the key in a list, and no more: what comes before the random part, and
     /// the last four characters, which belong to the checksum.
-    pub(crate) fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> Hint {
         let head = self.0.rfind('_').map_or(0, |at| at + 1);
         let tail = self.0.len().saturating_sub(4).max(head);
-        format!("{}…{}", &self.0[..head], &self.0[tail..])
+        Hint::of(&self.0[..head], &self.0[tail..])
     }
 
     /// The text, for hashing.

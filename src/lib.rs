@@ -96,14 +96,15 @@ pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
 pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey};
 pub use middleware::ApiKeyLayer;
 pub use record::{
-    AccountId, EndCause, Environment, InvalidText, KeyId, KeyName, KeyPrefix, KeyRecord, Scope,
-    Scopes, Tombstone,
+    AccountId, EndCause, Environment, Hint, InvalidText, KeyId, KeyName, KeyPrefix, KeyRecord,
+    Scope, Scopes, Tombstone,
 };
 pub use rejection::{Refusal, Rejection, RejectionKind};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use store::SqliteStore;
 pub use store::{
-    Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret, StoreError, Written,
+    Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
+    StoreError, Use, Version, Written,
 };
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};

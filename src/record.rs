@@ -4,7 +4,9 @@ mod text;
 
 use std::time::SystemTime;
 
-pub use text::{AccountId, Environment, InvalidText, KeyId, KeyName, KeyPrefix, Scope, Scopes};
+pub use text::{
+    AccountId, Environment, Hint, InvalidText, KeyId, KeyName, KeyPrefix, Scope, Scopes,
+};
 
 use crate::digest::{Fingerprint, KeyDigest};
 
@@ -25,7 +27,7 @@ pub struct KeyRecord {
     /// What it may be used for; empty where the service does not use scopes.
     pub scopes: Scopes,
     /// Enough to recognise the key by (its beginning and its last characters), never more.
-    pub hint: String,
+    pub hint: Hint,
     /// The SHA-256 of the key's text.
     pub digest: KeyDigest,
     /// When it was made; whole milliseconds.
@@ -34,6 +36,9 @@ pub struct KeyRecord {
     pub expires_at: Option<SystemTime>,
     /// The key that replaces it, while a rotation's grace lasts and after.
     pub replaced_by: Option<KeyId>,
+    /// When it was last used, as far as that was [noted](crate::KeyRegistry::mark_used); whole
+    /// milliseconds.
+    pub last_used_at: Option<SystemTime>,
 }
 
 impl KeyRecord {
@@ -52,11 +57,12 @@ impl KeyRecord {
             name,
             environment: None,
             scopes: Scopes::default(),
-            hint: String::new(),
+            hint: Hint::default(),
             digest,
             created_at,
             expires_at: None,
             replaced_by: None,
+            last_used_at: None,
         }
     }
 

@@ -35,6 +35,7 @@
 //! to read first.
 
 mod arc;
+mod changes;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -46,13 +47,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use sqlite::SqliteStore;
 
 use crate::digest::{Fingerprint, KeyDigest};
-use crate::record::{AccountId, KeyId, KeyName, KeyRecord, Tombstone};
+use crate::record::{AccountId, Hint, KeyId, KeyName, KeyRecord, Tombstone};
 
 /// Finds keys. All that verification asks of a store.
 pub trait KeyStore: Send + Sync + 'static {
@@ -133,6 +135,16 @@ pub trait KeyRegistry: KeyStore {
     /// Ends every record of the account, expired ones included, as [`delete`](Self::delete) does,
     /// and returns how many there were.
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError>;
+
+    /// Notes when secrets were last used: where one is still live, and only forward in time. Never
+    /// files anything, so a note that comes late cannot bring a key back. May be lost in a crash,
+    /// and is no change of the record's [`Version`].
+    async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError>;
+
+    /// What was written after `since`, so that a copy can be brought up to date. Every other write
+    /// that changes what [`find`](KeyStore::find) gives takes the next version, in the order in which
+    /// the writes become visible: whoever has seen a version has seen all before it.
+    async fn changes(&self, since: Version) -> Result<Changes, StoreError>;
 }
 
 /// What became of a write that the store was able to decide.
@@ -160,13 +172,13 @@ pub struct NewSecret {
     /// Its SHA-256.
     pub digest: KeyDigest,
     /// What to recognise it by.
-    pub hint: String,
+    pub hint: Hint,
 }
 
 impl NewSecret {
     /// The stored part of a secret.
     #[must_use]
-    pub fn new(digest: KeyDigest, hint: String) -> Self {
+    pub fn new(digest: KeyDigest, hint: Hint) -> Self {
         Self { digest, hint }
     }
 }

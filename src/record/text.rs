@@ -114,6 +114,20 @@ text_type! {
 }
 
 text_type! {
+    /// What to recognise a key by, such as `acme_live_…vx2D`: up to 64 characters, legible as a
+    /// [`KeyName`] is; or, by `Default`, nothing.
+    #[derive(Default)]
+    Hint, "hint", 64, "needs something visible and no control characters", is_legible
+}
+
+impl Hint {
+    /// The beginning and the end of a key, which is visible ASCII.
+    pub(crate) fn of(beginning: &str, end: &str) -> Self {
+        Self(format!("{beginning}…{end}").into())
+    }
+}
+
+text_type! {
     /// A scope, such as `bookings:read`: 1 to 64 characters of an OAuth scope token (RFC 6749
     /// § 3.3). Compared as a whole; no wildcards.
     Scope, "scope", 64, "only visible ASCII but '\"' and '\\'",

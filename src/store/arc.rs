@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
+use super::{Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 
@@ -80,5 +80,13 @@ impl<T: KeyRegistry + ?Sized> KeyRegistry for Arc<T> {
 
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
         (**self).delete_all(account, at).await
+    }
+
+    async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
+        (**self).mark_used(uses).await
+    }
+
+    async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
+        (**self).changes(since).await
     }
 }

@@ -5,12 +5,15 @@
 
 mod index;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use self::index::Index;
-use super::{Entry, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
+use super::{
+    CHANGES_KEPT, Change, Changes, Entry, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError,
+    Use, Version, Written,
+};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 
@@ -32,9 +35,17 @@ pub struct MemoryStore(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// What verification reads. Only changed under the lock of `accounts`.
+    /// What verification reads. Only changed under the lock of `books`.
     index: Index,
-    accounts: Mutex<Accounts>,
+    books: Mutex<Books>,
+}
+
+/// What writes keep.
+#[derive(Default)]
+struct Books {
+    accounts: Accounts,
+    version: Version,
+    changes: VecDeque<Change>,
 }
 
 /// Every account that ever had a key, with its records, oldest first.
@@ -48,19 +59,19 @@ impl MemoryStore {
     }
 
     /// The one lock of all writes.
-    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         // Nothing below panics between two changes that belong together: what is under the lock is
         // whole, whatever panicked elsewhere.
-        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_fingerprint(&self, fingerprint: Fingerprint) -> bool {
         self.0.index.get(fingerprint).is_some()
     }
 
-    fn is_used(&self, accounts: &Accounts, record: &KeyRecord) -> bool {
+    fn is_used(&self, books: &Books, record: &KeyRecord) -> bool {
         self.has_fingerprint(record.fingerprint())
-            || records(accounts, &record.account).iter().any(|other| other.id == record.id)
+            || books.records(&record.account).iter().any(|other| other.id == record.id)
     }
 
     fn publish(&self, record: &Arc<KeyRecord>) {
@@ -72,9 +83,9 @@ impl MemoryStore {
         self.0.index.set(record.fingerprint(), Entry::Ended(tombstone));
     }
 
-    fn file(&self, accounts: &mut Accounts, record: Arc<KeyRecord>) {
+    fn file(&self, books: &mut Books, record: Arc<KeyRecord>) {
         self.publish(&record);
-        let records = accounts.entry(record.account.clone()).or_default();
+        let records = books.accounts.entry(record.account.clone()).or_default();
         let age = |record: &KeyRecord| (record.created_at, record.id.clone());
         let place = records.partition_point(|other| age(other) <= age(&record));
         records.insert(place, record);
@@ -94,31 +105,35 @@ impl KeyRegistry for MemoryStore {
         record: Arc<KeyRecord>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
-        let mut accounts = self.accounts();
-        if self.is_used(&accounts, &record) {
+        let mut books = self.books();
+        if self.is_used(&books, &record) {
             return Ok(Written::Taken);
         }
-        if active(records(&accounts, &record.account), record.created_at) >= limit {
+        if active(books.records(&record.account), record.created_at) >= limit {
             return Ok(Written::Refused);
         }
-        self.file(&mut accounts, record);
+        let fingerprint = record.fingerprint();
+        self.file(&mut books, record);
+        books.note(&[fingerprint]);
         Ok(Written::Done(()))
     }
 
     async fn insert_first(&self, record: Arc<KeyRecord>) -> Result<Written<()>, StoreError> {
-        let mut accounts = self.accounts();
-        if accounts.contains_key(&record.account) {
+        let mut books = self.books();
+        if books.accounts.contains_key(&record.account) {
             return Ok(Written::Refused);
         }
-        if self.is_used(&accounts, &record) {
+        if self.is_used(&books, &record) {
             return Ok(Written::Taken);
         }
-        self.file(&mut accounts, record);
+        let fingerprint = record.fingerprint();
+        self.file(&mut books, record);
+        books.note(&[fingerprint]);
         Ok(Written::Done(()))
     }
 
     async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
-        Ok(records(&self.accounts(), account).to_vec())
+        Ok(self.books().records(account).to_vec())
     }
 
     async fn get(
@@ -126,8 +141,8 @@ impl KeyRegistry for MemoryStore {
         account: &AccountId,
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        let accounts = self.accounts();
-        Ok(records(&accounts, account).iter().find(|record| record.id == *id).cloned())
+        let books = self.books();
+        Ok(books.records(account).iter().find(|record| record.id == *id).cloned())
     }
 
     async fn rename(
@@ -136,13 +151,15 @@ impl KeyRegistry for MemoryStore {
         id: &KeyId,
         name: KeyName,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
-        let mut accounts = self.accounts();
-        let Some(slot) = slot(&mut accounts, account, id) else {
+        let mut books = self.books();
+        let Some(slot) = books.slot(account, id) else {
             return Ok(Written::NotFound);
         };
         *slot = Arc::new(KeyRecord { name, ..(**slot).clone() });
-        self.publish(slot);
-        Ok(Written::Done(Arc::clone(slot)))
+        let renamed = Arc::clone(slot);
+        self.publish(&renamed);
+        books.note(&[renamed.fingerprint()]);
+        Ok(Written::Done(renamed))
     }
 
     async fn replace(
@@ -152,18 +169,21 @@ impl KeyRegistry for MemoryStore {
         secret: NewSecret,
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
-        let mut accounts = self.accounts();
-        let Some(slot) = slot(&mut accounts, account, id) else {
+        let mut books = self.books();
+        let Some(slot) = books.slot(account, id) else {
             return Ok(Written::NotFound);
         };
         if self.has_fingerprint(secret.digest.fingerprint()) {
             return Ok(Written::Taken);
         }
-        self.end(slot, EndCause::Regenerated, at);
+        let old = Arc::clone(slot);
+        self.end(&old, EndCause::Regenerated, at);
         let NewSecret { digest, hint } = secret;
-        *slot = Arc::new(KeyRecord { hint, digest, ..(**slot).clone() });
-        self.publish(slot);
-        Ok(Written::Done(Arc::clone(slot)))
+        *slot = Arc::new(KeyRecord { hint, digest, ..(*old).clone() });
+        let replaced = Arc::clone(slot);
+        self.publish(&replaced);
+        books.note(&[old.fingerprint(), replaced.fingerprint()]);
+        Ok(Written::Done(replaced))
     }
 
     async fn rotate(
@@ -174,16 +194,15 @@ impl KeyRegistry for MemoryStore {
         grace_ends: Option<SystemTime>,
         limit: usize,
     ) -> Result<Written<()>, StoreError> {
-        let mut accounts = self.accounts();
+        let mut books = self.books();
         let now = successor.created_at;
-        let Some(place) = place(&accounts, account, id).filter(|_| successor.account == *account)
-        else {
+        let Some(place) = books.place(account, id).filter(|_| successor.account == *account) else {
             return Ok(Written::NotFound);
         };
-        if self.is_used(&accounts, &successor) {
+        if self.is_used(&books, &successor) {
             return Ok(Written::Taken);
         }
-        let records = accounts.entry(account.clone()).or_default();
+        let records = books.accounts.entry(account.clone()).or_default();
         let old = Arc::clone(&records[place]);
         if old.replaced_by.is_some() {
             return Ok(Written::Superseded);
@@ -198,7 +217,9 @@ impl KeyRegistry for MemoryStore {
         } else {
             self.end(&records.remove(place), EndCause::Rotated, now);
         }
-        self.file(&mut accounts, successor);
+        let fingerprint = successor.fingerprint();
+        self.file(&mut books, successor);
+        books.note(&[old.fingerprint(), fingerprint]);
         Ok(Written::Done(()))
     }
 
@@ -208,39 +229,78 @@ impl KeyRegistry for MemoryStore {
         id: &KeyId,
         at: SystemTime,
     ) -> Result<Written<()>, StoreError> {
-        let mut accounts = self.accounts();
-        let Some(place) = place(&accounts, account, id) else {
+        let mut books = self.books();
+        let Some(place) = books.place(account, id) else {
             return Ok(Written::NotFound);
         };
-        let records = accounts.entry(account.clone()).or_default();
-        self.end(&records.remove(place), EndCause::Deleted, at);
+        let record = books.accounts.entry(account.clone()).or_default().remove(place);
+        self.end(&record, EndCause::Deleted, at);
+        books.note(&[record.fingerprint()]);
         Ok(Written::Done(()))
     }
 
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
-        let mut accounts = self.accounts();
-        let records = accounts.get_mut(account).map(std::mem::take).unwrap_or_default();
+        let mut books = self.books();
+        let records = books.accounts.get_mut(account).map(std::mem::take).unwrap_or_default();
         for record in &records {
             self.end(record, EndCause::Deleted, at);
         }
-        Ok(records.len())
+        let ended: Vec<_> = records.iter().map(|record| record.fingerprint()).collect();
+        books.note(&ended);
+        Ok(ended.len())
+    }
+
+    async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let mut books = self.books();
+        for used in uses {
+            let Some(Entry::Live(record)) = self.0.index.get(used.fingerprint) else { continue };
+            let Some(slot) = books.slot(&record.account, &record.id) else { continue };
+            if slot.last_used_at < Some(used.at) {
+                *slot = Arc::new(KeyRecord { last_used_at: Some(used.at), ..(**slot).clone() });
+                self.publish(slot);
+            }
+        }
+        Ok(())
+    }
+
+    async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
+        let books = self.books();
+        let latest = books.version;
+        if !Changes::are_known(since, latest) {
+            return Ok(Changes::Forgotten { latest });
+        }
+        let first = books.changes.partition_point(|change| change.version <= since);
+        Ok(Changes::Known { latest, changes: books.changes.range(first..).copied().collect() })
     }
 }
 
-fn records<'a>(accounts: &'a Accounts, account: &AccountId) -> &'a [Arc<KeyRecord>] {
-    accounts.get(account).map_or(&[], Vec::as_slice)
-}
+impl Books {
+    /// Gives a write that touched these secrets the next version.
+    fn note(&mut self, touched: &[Fingerprint]) {
+        if touched.is_empty() {
+            return;
+        }
+        self.version = self.version.next();
+        let version = self.version;
+        self.changes.extend(touched.iter().map(|&fingerprint| Change { version, fingerprint }));
+        while let Some(oldest) = self.changes.front()
+            && oldest.version.get() + CHANGES_KEPT <= version.get()
+        {
+            self.changes.pop_front();
+        }
+    }
 
-fn place(accounts: &Accounts, account: &AccountId, id: &KeyId) -> Option<usize> {
-    records(accounts, account).iter().position(|record| record.id == *id)
-}
+    fn records(&self, account: &AccountId) -> &[Arc<KeyRecord>] {
+        self.accounts.get(account).map_or(&[], Vec::as_slice)
+    }
 
-fn slot<'a>(
-    accounts: &'a mut Accounts,
-    account: &AccountId,
-    id: &KeyId,
-) -> Option<&'a mut Arc<KeyRecord>> {
-    accounts.get_mut(account)?.iter_mut().find(|record| record.id == *id)
+    fn place(&self, account: &AccountId, id: &KeyId) -> Option<usize> {
+        self.records(account).iter().position(|record| record.id == *id)
+    }
+
+    fn slot(&mut self, account: &AccountId, id: &KeyId) -> Option<&mut Arc<KeyRecord>> {
+        self.accounts.get_mut(account)?.iter_mut().find(|record| record.id == *id)
+    }
 }
 
 fn active(records: &[Arc<KeyRecord>], now: SystemTime) -> usize {

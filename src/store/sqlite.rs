@@ -27,8 +27,10 @@ use sqlx::{Sqlite, Transaction};
 
 use self::open::Pools;
 use self::row::columns;
-use self::statements::{active, end, file, live, supersede};
-use super::{Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Written};
+use self::statements::{active, changes, end, file, live, mark_used, note, supersede};
+use super::{
+    Changes, Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written,
+};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 
@@ -104,6 +106,7 @@ impl KeyRegistry for SqliteStore {
             if !file(&mut transaction, &record).await? {
                 return Ok(Written::Taken);
             }
+            note(&mut transaction, &[record.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(()))
         })
@@ -124,6 +127,7 @@ impl KeyRegistry for SqliteStore {
             if !file(&mut transaction, &record).await? {
                 return Ok(Written::Taken);
             }
+            note(&mut transaction, &[record.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(()))
         })
@@ -169,6 +173,7 @@ impl KeyRegistry for SqliteStore {
             let Some(record) = live(&mut transaction, &account, &id).await? else {
                 return Ok(Written::NotFound);
             };
+            note(&mut transaction, &[record.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(record))
         })
@@ -194,6 +199,7 @@ impl KeyRegistry for SqliteStore {
             if !file(&mut transaction, &record).await? {
                 return Ok(Written::Taken);
             }
+            note(&mut transaction, &[old.fingerprint(), record.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(record))
         })
@@ -225,6 +231,7 @@ impl KeyRegistry for SqliteStore {
             if !file(&mut transaction, &successor).await? {
                 return Ok(Written::Taken);
             }
+            note(&mut transaction, &[old.fingerprint(), successor.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(()))
         })
@@ -240,9 +247,11 @@ impl KeyRegistry for SqliteStore {
         let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
         to_the_end(async move {
             let mut transaction = begin(&pool).await?;
-            if end(&mut transaction, &account, Some(&id), EndCause::Deleted, at).await? == 0 {
+            let ended = end(&mut transaction, &account, Some(&id), EndCause::Deleted, at).await?;
+            if ended.is_empty() {
                 return Ok(Written::NotFound);
             }
+            note(&mut transaction, &ended).await?;
             transaction.commit().await?;
             Ok(Written::Done(()))
         })
@@ -254,8 +263,32 @@ impl KeyRegistry for SqliteStore {
         to_the_end(async move {
             let mut transaction = begin(&pool).await?;
             let ended = end(&mut transaction, &account, None, EndCause::Deleted, at).await?;
-            transaction.commit().await?;
-            Ok(ended)
+            if !ended.is_empty() {
+                note(&mut transaction, &ended).await?;
+                transaction.commit().await?;
+            }
+            Ok(ended.len())
+        })
+        .await
+    }
+
+    async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let (pool, uses) = (self.management.clone(), uses.to_vec());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            for used in &uses {
+                mark_used(&mut transaction, used).await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move {
+            let mut transaction = pool.begin().await?;
+            changes(&mut transaction, since).await
         })
         .await
     }

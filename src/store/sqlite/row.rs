@@ -8,13 +8,13 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::digest::{Fingerprint, KeyDigest};
-use crate::record::{EndCause, InvalidText, KeyRecord, Tombstone};
-use crate::store::Entry;
+use crate::record::{EndCause, Hint, InvalidText, KeyRecord, Tombstone};
+use crate::store::{Change, Entry, Version};
 
 /// What [`entry`] wants to be selected, and what a new row is given, in this order.
 macro_rules! columns {
     () => {
-        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, ended_at, ended_by"
+        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -28,6 +28,22 @@ pub(super) fn entry(row: &SqliteRow) -> Option<Entry> {
             tracing::error!(target: "tower_api_key", store = "sqlite", fingerprint, %damage, "a damaged row was passed over");
         })
         .ok()
+}
+
+/// The secret that a row is about.
+pub(super) fn fingerprint(row: &SqliteRow) -> Result<Fingerprint, sqlx::Error> {
+    let bytes: &[u8] = row.try_get("fingerprint")?;
+    let bytes = bytes.try_into().map_err(|damage| sqlx::Error::Decode(Box::new(damage)))?;
+    Ok(Fingerprint::from_bytes(bytes))
+}
+
+/// What a row of the changes holds.
+pub(super) fn change(row: &SqliteRow) -> Result<Change, sqlx::Error> {
+    Ok(Change { version: version(row.try_get("version")?), fingerprint: fingerprint(row)? })
+}
+
+pub(super) fn version(number: i64) -> Version {
+    Version::new(u64::try_from(number).unwrap_or(0))
 }
 
 /// The live record that a row holds, unless it is damaged or ended.
@@ -78,12 +94,14 @@ fn read(row: &SqliteRow) -> Result<Entry, Damage> {
     let environment: Option<&str> = row.try_get("environment")?;
     let expires_at: Option<i64> = row.try_get("expires_at")?;
     let replaced_by: Option<&str> = row.try_get("replaced_by")?;
+    let last_used_at: Option<i64> = row.try_get("last_used_at")?;
     Ok(Entry::Live(Arc::new(KeyRecord {
         environment: environment.map(str::parse).transpose()?,
         scopes: row.try_get::<&str, _>("scopes")?.parse()?,
-        hint: row.try_get("hint")?,
+        hint: hint(row.try_get("hint")?)?,
         expires_at: expires_at.map(time).transpose()?,
         replaced_by: replaced_by.map(str::parse).transpose()?,
+        last_used_at: last_used_at.map(time).transpose()?,
         ..KeyRecord::new(id, account, name, digest, time(row.try_get("created_at")?)?)
     })))
 }
@@ -93,6 +111,10 @@ fn time(milliseconds: i64) -> Result<SystemTime, Damage> {
         .ok()
         .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(since)))
         .ok_or(Damage::Value("time"))
+}
+
+fn hint(text: &str) -> Result<Hint, InvalidText> {
+    if text.is_empty() { Ok(Hint::default()) } else { text.parse() }
 }
 
 fn cause(word: &str) -> Result<EndCause, Damage> {

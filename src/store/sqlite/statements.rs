@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use sqlx::sqlite::SqliteConnection;
 
 use super::row::{self, columns, milliseconds};
+use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyRecord};
+use crate::store::{CHANGES_KEPT, Changes, Use, Version};
 
 /// How many keys of the account have not expired.
 pub(super) async fn active(
@@ -51,7 +53,7 @@ pub(super) async fn file(
         "INSERT INTO secrets (",
         columns!(),
         ")
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL, NULL) ON CONFLICT DO NOTHING"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, NULL, NULL) ON CONFLICT DO NOTHING"
     ))
     .bind(record.fingerprint().as_bytes().as_slice())
     .bind(record.digest.as_bytes().as_slice())
@@ -60,10 +62,11 @@ pub(super) async fn file(
     .bind(record.name.as_str())
     .bind(record.environment.as_ref().map(Environment::as_str))
     .bind(record.scopes.to_string())
-    .bind(&record.hint)
+    .bind(record.hint.as_str())
     .bind(milliseconds(record.created_at))
     .bind(record.expires_at.map(milliseconds))
     .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .bind(record.last_used_at.map(milliseconds))
     .execute(connection)
     .await?;
     Ok(filed.rows_affected() == 1)
@@ -91,23 +94,88 @@ pub(super) async fn supersede(
     Ok(())
 }
 
-/// Ends one key of the account, or all of them, and returns how many there were.
+/// Ends one key of the account, or all of them, and returns which secrets that were.
 pub(super) async fn end(
     connection: &mut SqliteConnection,
     account: &AccountId,
     id: Option<&KeyId>,
     cause: EndCause,
     at: SystemTime,
-) -> Result<usize, sqlx::Error> {
+) -> Result<Vec<Fingerprint>, sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE secrets SET digest = NULL, ended_at = ?3, ended_by = ?4
-         WHERE account = ?1 AND (?2 IS NULL OR key_id = ?2) AND digest IS NOT NULL",
+         WHERE account = ?1 AND (?2 IS NULL OR key_id = ?2) AND digest IS NOT NULL
+         RETURNING fingerprint",
     )
     .bind(account.as_str())
     .bind(id.map(KeyId::as_str))
     .bind(milliseconds(at))
     .bind(cause.as_str())
+    .fetch_all(connection)
+    .await?;
+    ended.iter().map(row::fingerprint).collect()
+}
+
+/// Gives the write the next version, notes which secrets it touched, and forgets what is too old.
+pub(super) async fn note(
+    connection: &mut SqliteConnection,
+    touched: &[Fingerprint],
+) -> Result<(), sqlx::Error> {
+    let version: i64 =
+        sqlx::query_scalar("UPDATE latest SET version = version + 1 RETURNING version")
+            .fetch_one(&mut *connection)
+            .await?;
+    for fingerprint in touched {
+        sqlx::query("INSERT INTO changes (version, fingerprint) VALUES (?1, ?2)")
+            .bind(version)
+            .bind(fingerprint.as_bytes().as_slice())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query("DELETE FROM changes WHERE version <= ?1")
+        .bind(version - KEPT)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// [`CHANGES_KEPT`], as SQL counts.
+#[allow(clippy::cast_possible_wrap, reason = "it is 10,000")]
+const KEPT: i64 = CHANGES_KEPT as i64;
+
+/// Notes a use where the secret is live, and only forward in time.
+pub(super) async fn mark_used(
+    connection: &mut SqliteConnection,
+    used: &Use,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE secrets SET last_used_at = ?2
+         WHERE fingerprint = ?1 AND digest IS NOT NULL
+           AND (last_used_at IS NULL OR last_used_at < ?2)",
+    )
+    .bind(used.fingerprint.as_bytes().as_slice())
+    .bind(milliseconds(used.at))
     .execute(connection)
     .await?;
-    Ok(usize::try_from(ended.rows_affected()).unwrap_or(usize::MAX))
+    Ok(())
+}
+
+/// What was written after `since`; in a transaction, so that both answers are of one moment.
+pub(super) async fn changes(
+    connection: &mut SqliteConnection,
+    since: Version,
+) -> Result<Changes, sqlx::Error> {
+    let latest: i64 =
+        sqlx::query_scalar("SELECT version FROM latest").fetch_one(&mut *connection).await?;
+    let latest = row::version(latest);
+    if !Changes::are_known(since, latest) {
+        return Ok(Changes::Forgotten { latest });
+    }
+    let rows =
+        sqlx::query("SELECT version, fingerprint FROM changes WHERE version > ?1 ORDER BY version")
+            .bind(i64::try_from(since.get()).unwrap_or(i64::MAX))
+            .fetch_all(connection)
+            .await?;
+    let changes = rows.iter().map(row::change).collect::<Result<_, _>>()?;
+    Ok(Changes::Known { latest, changes })
 }
