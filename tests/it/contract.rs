@@ -86,7 +86,7 @@ fn all(record: &KeyRecord) -> String {
 }
 
 fn secret(text: &str) -> NewSecret {
-    NewSecret::new(digest(text), format!("…{}", &text[text.len() - 1..]))
+    NewSecret::new(digest(text), format!("…{}", &text[text.len() - 1..]).parse().unwrap())
 }
 
 async fn what_was_inserted_is_found_listed_and_got(store: Store) {
@@ -94,7 +94,7 @@ async fn what_was_inserted_is_found_listed_and_got(store: Store) {
     let mut made = record(&owner, time(0));
     made.environment = Some("live".parse().unwrap());
     made.scopes = "a:read b:write".parse().unwrap();
-    made.hint = "acme_live_…abcd".into();
+    made.hint = "acme_live_…abcd".parse().unwrap();
     made.expires_at = Some(time(100));
     let made = insert(&store, made).await;
     let Some(Entry::Live(found)) = find(&store, made.fingerprint()).await else {
@@ -318,7 +318,7 @@ async fn replacing_ends_the_old_secret_and_keeps_everything_else(store: Store) {
     let Written::Done(replaced) = replaced else { panic!("not replaced") };
     let mut expected = (*key).clone();
     expected.digest = digest("new");
-    expected.hint = "…w".into();
+    expected.hint = "…w".parse().unwrap();
     assert_eq!(all(&replaced), all(&expected));
     let Some(Entry::Ended(tombstone)) = find(&store, key.fingerprint()).await else {
         panic!("the old secret is not ended");

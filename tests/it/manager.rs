@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, DEFAULT_KEY_LIMIT, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry,
-    KeyStore, Lookup, ManageError, ManualClock, MemoryStore, NewSecret, StoreError, Written,
+    AccountId, Changes, DEFAULT_KEY_LIMIT, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord,
+    KeyRegistry, KeyStore, Lookup, ManageError, ManualClock, MemoryStore, NewSecret, StoreError,
+    Use, Version, Written,
 };
 
 use crate::support::{Log, account, named, text, time, with_key};
@@ -36,7 +37,7 @@ async fn a_key_is_made_with_everything_that_was_asked_for() {
     assert_eq!(key.len(), "acme_live_".len() + 49);
     assert!(key.starts_with("acme_live_"));
     assert!(key[10..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    assert_eq!(record.hint, format!("acme_live_…{}", &key[key.len() - 4..]));
+    assert_eq!(record.hint.as_str(), format!("acme_live_…{}", &key[key.len() - 4..]));
     assert_eq!(record.digest.as_bytes(), crate::support::digest(&key).as_bytes());
 }
 
@@ -358,6 +359,14 @@ impl KeyRegistry for Colliding {
     }
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
         self.0.delete_all(account, at).await
+    }
+
+    async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
+        self.0.mark_used(uses).await
+    }
+
+    async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
+        self.0.changes(since).await
     }
 }
 
