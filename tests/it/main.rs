@@ -14,6 +14,7 @@ mod examples;
 mod forgery;
 mod manager;
 mod server;
+mod servers;
 mod sockets;
 mod sqlite;
 mod support;
