@@ -107,4 +107,7 @@ pub use store::{
     Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
     StoreError, Use, Version, Written,
 };
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use store::{PostgresOptions, PostgresStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
