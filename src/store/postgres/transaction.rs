@@ -27,7 +27,7 @@ impl Transaction {
     ) -> Result<Self, sqlx::Error> {
         let limit = limit.as_millis().max(1);
         let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+            "BEGIN ISOLATION LEVEL READ COMMITTED;
              SET LOCAL statement_timeout = {limit};
              SET LOCAL idle_in_transaction_session_timeout = {limit};
              SELECT set_config('synchronous_commit', 'on', true)
