@@ -38,6 +38,10 @@
 //! | `axum` | the module `axum`: `protect`, extractors for [`Identity`] and `Option<Identity>` |
 //! | `tls` | the module `tls`: acceptors for `axum-server` and for hyper with `tokio-rustls` |
 //! | `sqlite` | `SqliteStore`: keys in one file |
+//! | `postgres` | `PostgresStore`: keys in PostgreSQL, for any number of machines |
+//! | `redis` | `RedisStore`: keys in Redis, likewise |
+//! | `cache` | `CachedStore`: any of them, answered from memory |
+//! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
 //!
@@ -45,7 +49,8 @@
 //! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
 //! Around it: `record.rs`, `clock.rs`, [`store`] and its leaves, [`manage`]. Why it is so:
-//! [`docs::design`]; what it does not do: [`docs::limitations`].
+//! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
+//! [`docs::stores`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -81,6 +86,8 @@ pub mod docs {
     pub mod design {}
     #[doc = include_str!("docs/limitations.md")]
     pub mod limitations {}
+    #[doc = include_str!("docs/stores.md")]
+    pub mod stores {}
 }
 
 /// The README's programs compile.
@@ -107,4 +114,7 @@ pub use store::{
     Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
     StoreError, Use, Version, Written,
 };
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use store::{PostgresOptions, PostgresStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};

@@ -37,8 +37,12 @@
 mod arc;
 mod changes;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod stored;
 
 use std::error::Error;
 use std::fmt;
@@ -49,6 +53,9 @@ use std::time::{Duration, SystemTime};
 
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use sqlite::SqliteStore;

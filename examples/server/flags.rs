@@ -20,7 +20,8 @@ pub(crate) struct Flags {
     #[arg(long, default_value = "./server-data")]
     pub(crate) data_dir: PathBuf,
 
-    /// memory: | sqlite:PATH; without it, a SQLite file in the data folder.
+    /// memory: | sqlite:PATH | postgres://… | redis://… (rediss:// with TLS); without it, a SQLite
+    /// file in the data folder.
     #[arg(long)]
     store: Option<Store>,
 
@@ -42,6 +43,8 @@ pub(crate) struct Flags {
 pub(crate) enum Store {
     Memory,
     Sqlite(PathBuf),
+    Postgres(String),
+    Redis(String),
 }
 
 impl FromStr for Store {
@@ -51,7 +54,9 @@ impl FromStr for Store {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("expected memory: or sqlite:PATH"),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
+            _ => Err("expected memory:, sqlite:PATH, postgres://… or redis://…"),
         }
     }
 }
@@ -65,7 +70,7 @@ impl Flags {
     pub(crate) fn webhooks_file(&self) -> Option<PathBuf> {
         match self.store() {
             Store::Memory => None,
-            Store::Sqlite(_) => Some(self.data_dir.join("webhooks.json")),
+            _ => Some(self.data_dir.join("webhooks.json")),
         }
     }
 }

@@ -13,6 +13,7 @@ mod decision;
 mod examples;
 mod forgery;
 mod manager;
+mod postgres;
 mod server;
 mod servers;
 mod sockets;

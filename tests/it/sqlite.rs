@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tower_api_key::{
-    AccountId, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore, StoreError, Written,
+    AccountId, Changes, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore,
+    StoreError, Use, Version, Written,
 };
 
 use crate::support::{Log, account, named, record, soon, text, time};
@@ -62,9 +63,40 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
     sql(&path, "PRAGMA user_version = 7").await;
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 2, .. }), "{refused:?}");
     assert!(refused.to_string().contains("layout 7"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_layout_is_brought_to_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let made = record(&account("a"), time(0));
+    let digest =
+        made.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "{}; PRAGMA application_id = {}; PRAGMA user_version = 1;
+         INSERT INTO secrets VALUES (x'{}', x'{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, NULL, NULL)",
+        include_str!("../../src/store/sqlite/layout-1.sql"),
+        0x616b_6579,
+        made.fingerprint(),
+        made.id,
+    );
+    sql(&path, Box::leak(statements.into_boxed_str())).await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let found = store.find(made.fingerprint()).await.unwrap();
+    assert!(matches!(found, Some(Entry::Live(_))));
+    let Changes::Known { latest, changes } = store.changes(Version::default()).await.unwrap()
+    else {
+        panic!("its changes are known");
+    };
+    assert_eq!((latest, changes), (Version::default(), Vec::new()));
+    store.mark_used(&[Use::new(made.fingerprint(), time(9))]).await.unwrap();
+    assert_eq!(store.list(&account("a")).await.unwrap()[0].last_used_at, Some(time(9)));
+    assert_eq!(store.delete(&account("a"), &made.id, time(9)).await.unwrap(), Written::Done(()));
+    store.close().await;
+    SqliteStore::open(&path).await.unwrap().close().await;
 }
 
 #[tokio::test]

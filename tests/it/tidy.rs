@@ -31,10 +31,19 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/arc", "digest record store", "async_trait"),
     ("store/memory", "digest record store", "async_trait"),
     ("store/memory/index", "digest store", ""),
+    ("store/changes", "digest", ""),
+    ("store/stored", "digest record store", "thiserror"),
     ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
     ("store/sqlite/open", "store", "sqlx tokio"),
-    ("store/sqlite/statements", "record store", "sqlx"),
+    ("store/sqlite/statements", "digest record store", "sqlx"),
     ("store/sqlite/row", "digest record store", "sqlx thiserror tracing"),
+    ("store/postgres", "digest record store", "async_trait sqlx"),
+    ("store/postgres/options", "store", "sqlx"),
+    ("store/postgres/connections", "store", "sqlx tokio"),
+    ("store/postgres/open", "store", "sqlx"),
+    ("store/postgres/transaction", "digest store", "sqlx"),
+    ("store/postgres/statements", "digest record store", "sqlx"),
+    ("store/postgres/row", "digest record store", "hex sqlx thiserror tracing"),
     (
         "middleware/layer",
         "clock extract key middleware record store transport verify",
@@ -170,7 +179,10 @@ fn each_primitive_has_one_place() {
     only_in("Identity::verified", &["verify"]);
     only_in("Connection::tls_ended_here", &["tls"]);
     only_in("StatusCode::", &["axum", "middleware/response"]);
-    only_in("KeyRegistry", &["manage", "store", "store/arc", "store/memory", "store/sqlite"]);
+    only_in(
+        "KeyRegistry",
+        &["manage", "store", "store/arc", "store/memory", "store/postgres", "store/sqlite"],
+    );
 }
 
 #[test]

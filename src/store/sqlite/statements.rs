@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::row::{self, columns, milliseconds};
+use super::row::{self, columns};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyRecord};
+use crate::store::stored::milliseconds;
 use crate::store::{CHANGES_KEPT, Changes, Use, Version};
 
 /// How many keys of the account have not expired.

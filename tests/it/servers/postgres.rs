@@ -153,7 +153,7 @@ impl Postgres {
             let text = fs::read_to_string(&state).unwrap_or_default();
             let mut lines = text.lines();
             lines.next() == Some(&id.to_string())
-                && lines.nth(6).map(str::trim_end) == Some("ready")
+                && matches!(lines.nth(6).map(str::trim_end), Some("ready" | "standby"))
         })?;
         *self.process.lock().unwrap() = Some(process);
         Ok(())
@@ -222,6 +222,13 @@ impl Postgres {
     pub(crate) fn restart(&self) {
         drop(self.process.lock().unwrap().take());
         self.run().unwrap();
+    }
+
+    /// Comes back as a standby that follows nobody: it answers, and is in recovery for good.
+    pub(crate) fn become_standby(&self) {
+        self.kill();
+        fs::write(self.data.join("standby.signal"), "").unwrap();
+        self.restart();
     }
 
     /// Stops all of its processes without ending them: connections stay, and nothing answers.

@@ -1,0 +1,110 @@
+//! How to reach the server, and how long to wait for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::PostgresStore;
+use super::connections::{Connections, unavailable};
+use super::open;
+use crate::store::StoreError;
+
+/// How a [`PostgresStore`] reaches its server.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_api_key::PostgresOptions;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let url = std::env::var("DATABASE_URL")?;
+/// let store = PostgresOptions::new(&url)?
+///     .with_time_limit(Duration::from_millis(300))
+///     .with_verification_connections(16)
+///     .connect()
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PostgresOptions {
+    server: PgConnectOptions,
+    limit: Duration,
+    verification: u32,
+    management: u32,
+}
+
+impl PostgresOptions {
+    /// Reads `postgres://user:password@host:port/database?…`. Of the parameters, `sslmode`
+    /// (`verify-full` to be sure whom one talks to; `prefer` unless said), `sslrootcert`, `sslcert`,
+    /// `sslkey`, `host` (a socket's folder) and `application_name` are understood; what is not said
+    /// comes from `PGHOST`, `PGUSER`, `PGPASSWORD` and their like, and from `.pgpass`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](StoreError::Unavailable) when the URL cannot be read; the error does not
+    /// repeat it.
+    pub fn new(url: &str) -> Result<Self, StoreError> {
+        let server: PgConnectOptions = url.parse().map_err(unavailable)?;
+        // A pooler may not know this parameter; no number here has a fraction.
+        let server = server.extra_float_digits(None);
+        Ok(Self { server, limit: Duration::from_millis(500), verification: 8, management: 4 })
+    }
+
+    /// How long a call may take, waiting for a free connection included, until it is
+    /// [`StoreError::Timeout`]; 500 ms unless set. Less than the layer's own
+    /// [limit](crate::ApiKeyLayer::with_store_timeout), so that the log says whose it was.
+    #[must_use]
+    pub fn with_time_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The most connections for verification; 8 unless set. They are opened when they are needed,
+    /// and stay.
+    #[must_use]
+    pub fn with_verification_connections(mut self, most: u32) -> Self {
+        self.verification = most;
+        self
+    }
+
+    /// The most connections for management; 4 unless set.
+    #[must_use]
+    pub fn with_management_connections(mut self, most: u32) -> Self {
+        self.management = most;
+        self
+    }
+
+    /// Trusts the server certificates that this one (PEM) has signed, as `sslrootcert` in the URL
+    /// does with a file. Takes effect with `sslmode=verify-ca` and `sslmode=verify-full`.
+    #[must_use]
+    pub fn with_root_certificate(mut self, pem: &[u8]) -> Self {
+        self.server = self.server.ssl_root_cert_from_pem(pem.to_vec());
+        self
+    }
+
+    /// Connects, and makes the tables if there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::connect`].
+    pub async fn connect(self) -> Result<PostgresStore, StoreError> {
+        let Self { server, limit, verification, management } = self;
+        open::open(&Connections::new(server.clone(), 1, open::LIMIT)).await?;
+        Ok(PostgresStore {
+            verification: Connections::new(server.clone(), verification, limit),
+            management: Connections::new(server, management, limit),
+            limit,
+        })
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("host", &self.server.get_host())
+            .field("database", &self.server.get_database())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,274 @@
+//! The statements, each in a transaction that its caller has begun.
+//!
+//! None is kept prepared on its connection (`persistent(false)`): behind a pooler that gives every
+//! transaction another connection, what was prepared on one is unknown to the next.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _};
+
+use super::connections::run;
+use super::row::{self, columns};
+use crate::digest::Fingerprint;
+use crate::record::{AccountId, EndCause, Environment, KeyId, KeyName, KeyRecord};
+use crate::store::stored::milliseconds;
+use crate::store::{CHANGES_KEPT, Changes, Use, Version};
+
+/// What finds one secret, in a statement that holds nothing but its sixteen hexadecimal digits.
+pub(super) fn find(fingerprint: Fingerprint) -> String {
+    format!(
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM tower_api_key.secrets WHERE fingerprint = decode('{}', 'hex')"
+        ),
+        fingerprint
+    )
+}
+
+/// Locks the account's row, and makes it if there is none.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<(), sqlx::Error> {
+    query(
+        "INSERT INTO tower_api_key.accounts VALUES ($1)
+         ON CONFLICT (account) DO UPDATE SET account = excluded.account",
+    )
+    .bind(account.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes the account's row, which locks it; `false` when there is one. Of two at once, the second
+/// waits to see whether the first commits.
+pub(super) async fn lock_new(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<bool, sqlx::Error> {
+    let made = query("INSERT INTO tower_api_key.accounts VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(account.as_str())
+        .execute(connection)
+        .await?;
+    Ok(made.rows_affected() == 1)
+}
+
+/// Locks the account's row, if there is one.
+pub(super) async fn lock_known(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<(), sqlx::Error> {
+    query("SELECT 1 FROM tower_api_key.accounts WHERE account = $1 FOR UPDATE")
+        .bind(account.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// How many keys of the account have not expired.
+pub(super) async fn active(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    now: SystemTime,
+) -> Result<usize, sqlx::Error> {
+    let active: i64 = query(
+        "SELECT count(*) FROM tower_api_key.secrets
+         WHERE account = $1 AND digest IS NOT NULL AND (expires_at IS NULL OR expires_at > $2)",
+    )
+    .bind(account.as_str())
+    .bind(milliseconds(now))
+    .fetch_one(connection)
+    .await?
+    .try_get(0)?;
+    Ok(usize::try_from(active).unwrap_or(usize::MAX))
+}
+
+pub(super) async fn live(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    id: &KeyId,
+) -> Result<Option<Arc<KeyRecord>>, sqlx::Error> {
+    let row = query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tower_api_key.secrets WHERE account = $1 AND key_id = $2 AND digest IS NOT NULL"
+    ))
+    .bind(account.as_str())
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.as_ref().and_then(row::live))
+}
+
+/// The account's live records, oldest first.
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    account: &AccountId,
+) -> Result<Vec<Arc<KeyRecord>>, sqlx::Error> {
+    // Ids are compared byte by byte, as everywhere else, and not by the database's language.
+    let rows = query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tower_api_key.secrets WHERE account = $1 AND digest IS NOT NULL
+          ORDER BY created_at, key_id COLLATE \"C\""
+    ))
+    .bind(account.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.iter().filter_map(row::live).collect())
+}
+
+/// Adds a row; `false` when the fingerprint or the id is taken.
+pub(super) async fn file(
+    connection: &mut PgConnection,
+    record: &KeyRecord,
+) -> Result<bool, sqlx::Error> {
+    let filed = query(
+        "INSERT INTO tower_api_key.secrets
+            (fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at,
+             expires_at, replaced_by, last_used_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+    )
+    .bind(record.fingerprint().as_bytes().to_vec())
+    .bind(record.digest.as_bytes().to_vec())
+    .bind(record.id.as_str())
+    .bind(record.account.as_str())
+    .bind(record.name.as_str())
+    .bind(record.environment.as_ref().map(Environment::as_str))
+    .bind(record.scopes.to_string())
+    .bind(record.hint.as_str())
+    .bind(milliseconds(record.created_at))
+    .bind(record.expires_at.map(milliseconds))
+    .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .bind(record.last_used_at.map(milliseconds))
+    .execute(connection)
+    .await?;
+    Ok(filed.rows_affected() == 1)
+}
+
+pub(super) async fn rename(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    id: &KeyId,
+    name: &KeyName,
+) -> Result<(), sqlx::Error> {
+    query(
+        "UPDATE tower_api_key.secrets SET name = $3
+         WHERE account = $1 AND key_id = $2 AND digest IS NOT NULL",
+    )
+    .bind(account.as_str())
+    .bind(id.as_str())
+    .bind(name.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives a key until the end of its grace, or ends it where there is none.
+pub(super) async fn supersede(
+    connection: &mut PgConnection,
+    old: &KeyRecord,
+    successor: &KeyRecord,
+    grace_ends: Option<SystemTime>,
+) -> Result<(), sqlx::Error> {
+    let Some(grace_ends) = grace_ends else {
+        let at = successor.created_at;
+        end(connection, &old.account, Some(&old.id), EndCause::Rotated, at).await?;
+        return Ok(());
+    };
+    let superseded = old.superseded(successor.id.clone(), grace_ends);
+    query(
+        "UPDATE tower_api_key.secrets SET expires_at = $2, replaced_by = $3 WHERE fingerprint = $1",
+    )
+    .bind(old.fingerprint().as_bytes().to_vec())
+    .bind(superseded.expires_at.map(milliseconds))
+    .bind(successor.id.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends one key of the account, or all of them, and returns which secrets that were.
+pub(super) async fn end(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    id: Option<&KeyId>,
+    cause: EndCause,
+    at: SystemTime,
+) -> Result<Vec<Fingerprint>, sqlx::Error> {
+    let ended = query(
+        "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
+         WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
+         RETURNING encode(fingerprint, 'hex') AS fingerprint",
+    )
+    .bind(account.as_str())
+    .bind(id.map(KeyId::as_str))
+    .bind(milliseconds(at))
+    .bind(cause.as_str())
+    .fetch_all(connection)
+    .await?;
+    ended.iter().map(row::fingerprint).collect()
+}
+
+/// Notes uses where the secrets are live, and only forward in time. A row that somebody else has
+/// locked is left out: a note is not worth waiting for, and what does not wait cannot deadlock.
+pub(super) async fn mark_used(
+    connection: &mut PgConnection,
+    uses: &[Use],
+) -> Result<(), sqlx::Error> {
+    let fingerprints: Vec<_> =
+        uses.iter().map(|used| used.fingerprint.as_bytes().to_vec()).collect();
+    let times: Vec<_> = uses.iter().map(|used| milliseconds(used.at)).collect();
+    query(
+        "WITH used AS (
+             SELECT fingerprint, max(at) AS at FROM unnest($1::bytea[], $2::bigint[]) AS used (fingerprint, at)
+             GROUP BY fingerprint
+         ), free AS (
+             SELECT secrets.fingerprint, used.at FROM tower_api_key.secrets JOIN used USING (fingerprint)
+             WHERE digest IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used.at)
+             FOR UPDATE OF secrets SKIP LOCKED
+         )
+         UPDATE tower_api_key.secrets SET last_used_at = free.at
+         FROM free WHERE secrets.fingerprint = free.fingerprint AND digest IS NOT NULL",
+    )
+    .bind(fingerprints)
+    .bind(times)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What was written after `since`: one statement, so that all of it is of one moment.
+pub(super) async fn changes(
+    connection: &mut PgConnection,
+    since: Version,
+) -> Result<Changes, sqlx::Error> {
+    let since_number = i64::try_from(since.get()).unwrap_or(i64::MAX);
+    let statement = format!(
+        "SELECT latest.version AS latest, changes.version, encode(fingerprint, 'hex') AS fingerprint
+         FROM tower_api_key.latest LEFT JOIN tower_api_key.changes
+           ON changes.version > {since_number} AND latest.version - {CHANGES_KEPT} <= {since_number}
+         ORDER BY changes.version"
+    );
+    let rows = run(connection, statement).await?;
+    let latest = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("latest")?;
+    let latest = row::version(latest);
+    if !Changes::are_known(since, latest) {
+        return Ok(Changes::Forgotten { latest });
+    }
+    let mut changes = Vec::new();
+    for row in &rows {
+        if row.try_get::<Option<i64>, _>("version")?.is_some() {
+            changes.push(row::change(row)?);
+        }
+    }
+    Ok(Changes::Known { latest, changes })
+}
+
+fn query(statement: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(statement).persistent(false)
+}

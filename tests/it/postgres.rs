@@ -1,0 +1,404 @@
+//! What is particular to PostgreSQL: whose tables, under which settings, through what, and for how long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use tower_api_key::{
+    AccountId, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, PostgresOptions,
+    PostgresStore, StoreError, Written,
+};
+
+use crate::servers::{PgBouncer, Postgres};
+use crate::support::{Log, account, named, record, soon, text, time};
+
+async fn sql(url: &str, statements: &str) -> Vec<sqlx::postgres::PgRow> {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let rows = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+    let rows = rows.fetch_all(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    rows
+}
+
+async fn one<T>(url: &str, statement: &str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    sql(url, statement).await[0].try_get(0).unwrap()
+}
+
+async fn filled(url: &str) -> (AccountId, Vec<Arc<KeyRecord>>) {
+    let store = PostgresStore::connect(url).await.unwrap();
+    let owner = account("a");
+    for number in 0..3 {
+        let made = Arc::new(record(&owner, time(number)));
+        assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
+    }
+    let listed = store.list(&owner).await.unwrap();
+    store.close();
+    (owner, listed)
+}
+
+/// How many were done of this many insertions at once, by several processes' worth of connections.
+async fn race_to_the_cap(url: &str) -> usize {
+    let limit = Duration::from_secs(20);
+    let mut stores = Vec::new();
+    for _ in 0..8 {
+        let options = PostgresOptions::new(url).unwrap().with_time_limit(limit);
+        stores.push(options.with_management_connections(8).connect().await.unwrap());
+    }
+    let owner = account("a");
+    let calls: Vec<_> = (0..64)
+        .map(|number| {
+            let (store, made) = (stores[number % 8].clone(), Arc::new(record(&owner, time(0))));
+            tokio::spawn(async move { store.insert(made, 25).await.unwrap() })
+        })
+        .collect();
+    let mut done = 0;
+    for call in calls {
+        done += usize::from(call.await.unwrap() == Written::Done(()));
+    }
+    assert_eq!(stores[0].list(&owner).await.unwrap().len(), done);
+    done
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_made_once_and_keys_are_there_when_connecting_again() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let opened: Vec<_> = (0..8)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { PostgresStore::connect(&url).await })
+        })
+        .collect();
+    for store in opened {
+        store.await.unwrap().unwrap().close();
+    }
+    let (owner, before) = filled(&url).await;
+    let after = PostgresStore::connect(&url).await.unwrap().list(&owner).await.unwrap();
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}
+
+#[tokio::test]
+async fn tables_from_a_newer_version_are_refused_and_left_alone() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    filled(&url).await;
+    sql(&url, "UPDATE tower_api_key.layout SET number = 7").await;
+    let refused = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused:?}");
+    assert_eq!(one::<i64>(&url, "SELECT count(*) FROM tower_api_key.secrets").await, 3);
+}
+
+#[tokio::test]
+async fn another_application_s_schema_is_refused_and_left_alone() {
+    let Some(server) = Postgres::shared() else { return };
+    for theirs in [
+        "CREATE SCHEMA tower_api_key; CREATE TABLE tower_api_key.secrets (name TEXT)",
+        "CREATE SCHEMA tower_api_key; CREATE TABLE tower_api_key.layout (number INTEGER)",
+    ] {
+        let url = server.fresh_database().await;
+        sql(&url, theirs).await;
+        let refused = PostgresStore::connect(&url).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Foreign { .. }), "{theirs}: {refused:?}");
+        let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'tower_api_key'::regnamespace AND relkind = 'r'";
+        assert_eq!(one::<i64>(&url, tables).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_role_with_the_rights_that_are_documented_is_enough() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = server.new_database().await;
+    let admin = server.url(&name);
+    sql(&admin, &format!("CREATE ROLE weak_{name} LOGIN; CREATE SCHEMA tower_api_key")).await;
+    let weak = admin.replace("postgres@", &format!("weak_{name}@"));
+    // Without rights: an error, and nothing is half made.
+    assert!(PostgresStore::connect(&weak).await.is_err());
+    // An empty schema of its own.
+    sql(&admin, &format!("ALTER SCHEMA tower_api_key OWNER TO weak_{name}")).await;
+    PostgresStore::connect(&weak).await.unwrap().close();
+    // Or tables that somebody else has made.
+    sql(
+        &admin,
+        &format!(
+            "DROP SCHEMA tower_api_key CASCADE; CREATE ROLE other_{name} LOGIN;
+             GRANT CREATE ON DATABASE {name} TO other_{name}"
+        ),
+    )
+    .await;
+    let other = admin.replace("postgres@", &format!("other_{name}@"));
+    PostgresStore::connect(&other).await.unwrap().close();
+    sql(
+        &admin,
+        &format!(
+            "GRANT USAGE ON SCHEMA tower_api_key TO weak_{name};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tower_api_key TO weak_{name}"
+        ),
+    )
+    .await;
+    let store = PostgresStore::connect(&weak).await.unwrap();
+    let (manager, _) = crate::support::with_key(store).await;
+    assert_eq!(manager.delete_all(&account("admin@example.com")).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
+    let Some(server) = Postgres::shared() else { return };
+    for damage in [
+        "digest = '\\x00'",
+        "digest = decode(repeat('00', 32), 'hex')",
+        "name = ''",
+        "name = E'a\\nb'",
+        "account = ''",
+        "key_id = '../etc'",
+        "created_at = -1",
+        "expires_at = -9223372036854775808",
+        "environment = 'NOT ONE'",
+        "scopes = 'a  b'",
+        "ended_at = 5, ended_by = 'magic', digest = NULL",
+        "ended_at = NULL, ended_by = NULL, digest = NULL",
+    ] {
+        let url = server.fresh_database().await;
+        let (owner, records) = filled(&url).await;
+        let unchecked = "DO $$ DECLARE name TEXT; BEGIN
+            FOR name IN SELECT conname FROM pg_constraint WHERE conrelid = 'tower_api_key.secrets'::regclass AND contype = 'c'
+            LOOP EXECUTE format('ALTER TABLE tower_api_key.secrets DROP CONSTRAINT %I', name); END LOOP; END $$";
+        sql(&url, unchecked).await;
+        let id = &records[1].id;
+        sql(&url, &format!("UPDATE tower_api_key.secrets SET {damage} WHERE key_id = '{id}'"))
+            .await;
+
+        let (log, _guard) = Log::capture();
+        let store = PostgresStore::connect(&url).await.unwrap();
+        let found = store.find(records[1].fingerprint());
+        // On this thread, where the log is listened to: lookups run in tasks of their own.
+        let found = found.await.unwrap();
+        assert!(!matches!(found, Some(Entry::Live(_))), "{damage}");
+        assert_eq!(log.lines("a damaged row was passed over").len(), 1, "{damage}");
+        let listed = store.list(&owner).await.unwrap();
+        assert!(listed.iter().all(|record| record.id != *id), "{damage}");
+        assert!(store.get(&owner, id).await.unwrap().is_none(), "{damage}");
+        let found = store.find(records[0].fingerprint()).await.unwrap();
+        assert!(matches!(found, Some(Entry::Live(_))), "the others are as they were: {damage}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_holds_whatever_the_database_s_isolation_is() {
+    let Some(server) = Postgres::shared() else { return };
+    for isolation in ["serializable", "repeatable read", "read committed"] {
+        let name = server.new_database().await;
+        let url = server.url(&name);
+        let set =
+            format!("ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'");
+        sql(&url, &set).await;
+        assert_eq!(soon(race_to_the_cap(&url)).await, 25, "{isolation}");
+    }
+}
+
+#[tokio::test]
+async fn every_write_is_durable_whatever_the_database_s_setting_is() {
+    let Some(server) = Postgres::shared() else { return };
+    for (setting, expected) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_write", "on"),
+        ("on", "on"),
+        ("remote_apply", "remote_apply"),
+    ] {
+        let name = server.new_database().await;
+        let url = server.url(&name);
+        PostgresStore::connect(&url).await.unwrap().close();
+        sql(
+            &url,
+            &format!(
+                "ALTER DATABASE {name} SET synchronous_commit = {setting};
+                 CREATE TABLE seen (setting TEXT);
+                 CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+                 CREATE TRIGGER see AFTER INSERT ON tower_api_key.changes EXECUTE FUNCTION see()"
+            ),
+        )
+        .await;
+        let store = PostgresStore::connect(&url).await.unwrap();
+        let owner = account("a");
+        let made = Arc::new(record(&owner, time(0)));
+        assert_eq!(store.insert(Arc::clone(&made), 25).await.unwrap(), Written::Done(()));
+        assert_eq!(store.delete(&owner, &made.id, time(1)).await.unwrap(), Written::Done(()));
+        let seen = sql(&url, "SELECT setting FROM seen").await;
+        let seen: Vec<String> = seen.iter().map(|row| row.try_get(0).unwrap()).collect();
+        assert_eq!(seen, [expected, expected], "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_refused() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.fresh_database().await;
+    filled(&url).await;
+    server.become_standby();
+    let refused = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("standby"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn tls_is_as_strict_as_the_url_says_and_the_password_stays_in_it() {
+    let Some(server) = Postgres::options().tls().password().start() else { return };
+    let url = server.fresh_database().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let (manager, _) = crate::support::with_key(store.clone()).await;
+    assert_eq!(manager.list(&account("admin@example.com")).await.unwrap().len(), 1);
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE backend_type = 'client backend'";
+    assert!(one::<bool>(&url, encrypted).await);
+
+    let without_root = url.split("&sslrootcert").next().unwrap().to_owned();
+    let plain = url.replace("sslmode=verify-full", "sslmode=disable");
+    let wrong_password = url.replace("%20", "%21");
+    for refused in [without_root.clone(), plain, wrong_password] {
+        let error = PostgresStore::connect(&refused).await.unwrap_err();
+        let said = format!("{error:?} {error}");
+        assert!(!said.contains("pass/word"), "{said}");
+    }
+    let certificate = std::fs::read(server.certificate()).unwrap();
+    let options = PostgresOptions::new(&without_root).unwrap().with_root_certificate(&certificate);
+    assert!(!format!("{options:?} {store:?}").contains("pass/word"), "{options:?}");
+    options.connect().await.unwrap().close();
+    let error = PostgresOptions::new("postgres://me:pass word@:x/").unwrap_err();
+    assert!(!format!("{error:?}").contains("pass word"), "{error:?}");
+}
+
+/// Holds the lock of an account's row, as a transaction that hangs would.
+async fn hold(url: &str, owner: &AccountId) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let lock =
+        format!("BEGIN; SELECT 1 FROM tower_api_key.accounts WHERE account = '{owner}' FOR UPDATE");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn management_that_waits_ends_at_the_limit_and_holds_up_no_verification() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let (owner, records) = filled(&url).await;
+    let limit = Duration::from_millis(400);
+    let store = PostgresOptions::new(&url).unwrap().with_time_limit(limit).connect().await.unwrap();
+    let held = hold(&url, &owner).await;
+    let started = Instant::now();
+    // More than there are connections for management.
+    let deletions: Vec<_> = (0..12)
+        .map(|_| {
+            let (store, owner, id) = (store.clone(), owner.clone(), records[0].id.clone());
+            tokio::spawn(async move { store.delete(&owner, &id, time(9)).await })
+        })
+        .collect();
+    let mut lookups = 0;
+    while started.elapsed() < limit {
+        let found = store.find(records[0].fingerprint()).await.unwrap();
+        assert!(matches!(found, Some(Entry::Live(_))));
+        lookups += 1;
+    }
+    assert!(lookups > 20, "{lookups} lookups");
+    for deletion in deletions {
+        let refused = deletion.await.unwrap().unwrap_err();
+        assert!(matches!(refused, StoreError::Timeout { store: "postgres", .. }), "{refused:?}");
+    }
+    assert!(started.elapsed() < 3 * limit, "{:?}", started.elapsed());
+    // The server let go of what its clients no longer waited for, and what follows is served.
+    held.close().await.unwrap();
+    assert_eq!(store.delete(&owner, &records[0].id, time(9)).await.unwrap(), Written::Done(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_that_wait_hold_up_no_management() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let (owner, records) = filled(&url).await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    // Every connection for verification waits for this lock; the one of management reads another table.
+    let mut held = PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE tower_api_key.secrets IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
+    let lookups: Vec<_> =
+        (0..64).map(|_| tokio::spawn(store.find(records[0].fingerprint()))).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let started = Instant::now();
+    store.changes(tower_api_key::Version::new(0)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    for lookup in lookups {
+        let refused = lookup.await.unwrap().unwrap_err();
+        assert!(matches!(refused, StoreError::Timeout { .. }), "{refused:?}");
+    }
+    held.close().await.unwrap();
+    assert!(store.find(records[0].fingerprint()).await.unwrap().is_some());
+    assert_eq!(store.list(&owner).await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_died_while_idle_are_replaced_unnoticed() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = server.new_database().await;
+    let url = server.url(&name);
+    let (owner, records) = filled(&url).await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    for round in 0..3 {
+        // Several connections of each kind, idle.
+        let calls: Vec<_> = (0..32)
+            .map(|_| {
+                let (store, owner, key) = (store.clone(), owner.clone(), records[0].fingerprint());
+                tokio::spawn(async move {
+                    store.list(&owner).await.unwrap();
+                    store.find(key).await.unwrap().unwrap();
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+        let others = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+        );
+        assert!(one::<i64>(&url, &others).await > 4);
+        assert!(store.find(records[0].fingerprint()).await.unwrap().is_some());
+        let made = Arc::new(record(&owner, time(10 + round)));
+        assert_eq!(store.insert(made, 25).await.unwrap(), Written::Done(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_holds_behind_a_pooler_that_changes_connections_between_transactions() {
+    let Some(server) = Postgres::shared() else { return };
+    let Some(pooler) = PgBouncer::start(server) else { return };
+    let name = server.new_database().await;
+    assert_eq!(soon(race_to_the_cap(&pooler.url(&name))).await, 25);
+    // No setting of a transaction stayed with the connection.
+    let url = pooler.url(&name);
+    for _ in 0..20 {
+        assert_eq!(one::<String>(&url, "SHOW statement_timeout").await, "0");
+    }
+}
+
+#[tokio::test]
+async fn no_key_is_in_the_database_and_no_digest_of_a_deleted_one() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let manager = KeyManager::new(store, "acme".parse().unwrap());
+    let issued = manager.create(&account("a"), named("Production CRM")).await.unwrap();
+    let (record, key) = (issued.record().clone(), text(issued));
+    let everything =
+        "SELECT coalesce(string_agg(secrets::text, ' '), '') FROM tower_api_key.secrets";
+    let digest = record
+        .digest
+        .as_bytes()
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let before: String = one(&url, everything).await;
+    assert!(before.contains(&digest), "this test sees what is in the table");
+    assert!(!before.contains(&key[10..40]));
+    manager.delete(&account("a"), &record.id).await.unwrap();
+    let after: String = one(&url, everything).await;
+    assert!(!after.contains(&digest[16..]) && after.contains("Production CRM"), "{after}");
+}
