@@ -3,16 +3,29 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The examples' own `curl` lines are run as they are printed; sqlite is compiled by the C compiler.
+# The examples' own `curl` lines are run as they are printed; sqlite is compiled by the C compiler;
+# the servers are started by the tests. PostgreSQL's program is not on the path.
 missing=()
-for tool in curl cc; do
-    command -v "$tool" > /dev/null || missing+=("${tool/#cc/gcc}")
-done
+needs() { command -v "$1" > /dev/null || missing+=("$2"); }
+needs curl curl
+needs cc gcc
+needs redis-server redis-server
+needs pgbouncer pgbouncer
+compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || needs postgres postgresql
 if [ "${#missing[@]}" -gt 0 ]; then
     run() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+    # The packages would start servers of their own on the usual ports; 101 says that none may start.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | run tee "$policy" > /dev/null
+        run chmod +x "$policy"
+        trap 'run rm -f "$policy"' EXIT
+    fi
     run apt-get update -qq
-    run apt-get install -y -qq "${missing[@]}"
+    run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
 fi
+# A server that is missing even so is a failure, as is not being allowed to mount a disk.
+export TOWER_API_KEY_TEST_SERVERS=required
 
 # Everything; the tests build and run the examples themselves. Then the documentation's programs.
 cargo test --all-features --locked --lib --test it

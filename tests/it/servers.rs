@@ -62,6 +62,11 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+fn we_are_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|myself| myself.uid() == 0)
+}
+
 /// The first of the folders on `PATH`, and of `others`, that has the program.
 fn program(name: &str, others: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -29,7 +29,8 @@ impl Disk {
 
     fn mounted(arguments: &[&str]) -> Result<Self, String> {
         // Not `rm -rf`: what is seen through a mount that stays may be somebody else's.
-        let folder = Folder::with_end(r#"umount -l "$1"; rmdir "$1""#);
+        let umount = format!(r#"{} -l "$1"; rmdir "$1""#, privileged("umount").join(" "));
+        let folder = Folder::with_end(&umount);
         mount(arguments, folder.path())?;
         Ok(Self { folder })
     }
@@ -58,8 +59,14 @@ impl Disk {
 }
 
 fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(arguments).arg(at).output();
+    let command = privileged("mount");
+    let output = Command::new(command[0]).args(&command[1..]).args(arguments).arg(at).output();
     let output = output.map_err(|error| format!("no mount: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(()).ok_or(format!("cannot mount: {}", said.trim()))
+}
+
+/// A command with the rights that it needs, if they can be had without a password.
+fn privileged(program: &str) -> Vec<&str> {
+    if super::we_are_root() { vec![program] } else { vec!["sudo", "-n", program] }
 }

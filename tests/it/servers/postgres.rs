@@ -1,7 +1,7 @@
 //! A PostgreSQL server. Started as `postgres` itself: `pg_ctl` would let go of it.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::folder::Folder;
 use super::process::Process;
-use super::{free_port, left_out, present, program};
+use super::{free_port, left_out, present, program, we_are_root};
 
 /// The password of every server that asks for one.
 const PASSWORD: &str = "a pass/word";
@@ -75,7 +75,7 @@ impl Options {
 
     /// Starts the server, or leaves the running test out.
     pub(crate) fn start(self) -> Option<Postgres> {
-        present(Postgres::with(self))
+        present(Postgres::with(&self))
     }
 }
 
@@ -92,11 +92,11 @@ impl Postgres {
     /// The one server of this process, for tests that leave it alive.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| Self::with(Options::default())).as_ref();
+        let shared = SHARED.get_or_init(|| Self::with(&Options::default())).as_ref();
         shared.map_err(|reason| left_out(reason)).ok()
     }
 
-    fn with(options: Options) -> Result<Self, String> {
+    fn with(options: &Options) -> Result<Self, String> {
         let template = template()?;
         let mut tries = 0..3;
         loop {
@@ -291,7 +291,7 @@ fn bin() -> Option<PathBuf> {
     bin.join("initdb").is_file().then_some(bin)
 }
 
-/// Whom a server runs as: PostgreSQL and PgBouncer refuse to be root.
+/// Whom a server runs as: PostgreSQL and its poolers refuse to be root.
 #[derive(Clone, Copy)]
 pub(crate) struct User {
     ids: Option<(u32, u32)>,
@@ -300,8 +300,7 @@ pub(crate) struct User {
 impl User {
     /// Ourselves; `postgres`, or else `nobody`, when we are root.
     pub(crate) fn of_servers() -> Self {
-        let we_are_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-        let ids = we_are_root.then(|| ids("postgres").or_else(|| ids("nobody")).unwrap());
+        let ids = we_are_root().then(|| ids("postgres").or_else(|| ids("nobody")).unwrap());
         Self { ids }
     }
 

@@ -91,11 +91,11 @@ impl Redis {
 
     /// Where a database, by its number, is.
     pub(crate) fn url(&self, database: usize) -> String {
-        self.url_by(self.port, database)
+        Self::url_by(self.port, database)
     }
 
-    /// The same by way of another port.
-    pub(crate) fn url_by(&self, port: u16, database: usize) -> String {
+    /// The same by way of any port.
+    pub(crate) fn url_by(port: u16, database: usize) -> String {
         format!("redis://127.0.0.1:{port}/{database}")
     }
 

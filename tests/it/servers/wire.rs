@@ -97,18 +97,18 @@ impl Drop for Wire {
 }
 
 /// Counts one more thing as open while it lives.
-struct Open<'a>(&'a watch::Sender<usize>);
+struct Open(Arc<Line>);
 
-impl<'a> Open<'a> {
-    fn new(counter: &'a watch::Sender<usize>) -> Self {
-        counter.send_modify(|open| *open += 1);
-        Self(counter)
+impl Open {
+    fn new(line: &Arc<Line>) -> Self {
+        line.open.send_modify(|open| *open += 1);
+        Self(Arc::clone(line))
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
+        self.0.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -116,13 +116,13 @@ async fn listen(line: Arc<Line>, port: u16) {
     loop {
         line.becomes(|state| state != State::Cut).await;
         let listener = TcpListener::bind(local(port)).await.expect("the port is free again");
-        let open = Open::new(&line.open);
+        let open = Open::new(&line);
         loop {
             tokio::select! {
                 () = line.becomes(|state| state == State::Cut) => break,
                 accepted = listener.accept() => {
                     let Ok((client, _)) = accepted else { continue };
-                    tokio::spawn(forward(Arc::clone(&line), client));
+                    tokio::spawn(forward(Open::new(&line), client));
                 }
             }
         }
@@ -131,8 +131,8 @@ async fn listen(line: Arc<Line>, port: u16) {
     }
 }
 
-async fn forward(line: Arc<Line>, client: TcpStream) {
-    let _open = Open::new(&line.open);
+async fn forward(open: Open, client: TcpStream) {
+    let line = &open.0;
     tokio::select! {
         () = line.becomes(|state| state == State::Cut) => {}
         () = line.connection(client) => {}
