@@ -306,7 +306,10 @@ async fn management_that_waits_ends_at_the_limit_and_holds_up_no_verification() 
         assert!(matches!(refused, StoreError::Timeout { store: "postgres", .. }), "{refused:?}");
     }
     assert!(started.elapsed() < 3 * limit, "{:?}", started.elapsed());
-    // The server let go of what its clients no longer waited for, and what follows is served.
+    // The server lets go of what its clients no longer wait for, while the lock is still held.
+    tokio::time::sleep(limit).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(one::<i64>(&url, waiting).await, 0);
     held.close().await.unwrap();
     assert_eq!(store.delete(&owner, &records[0].id, time(9)).await.unwrap(), Written::Done(()));
 }
