@@ -11,6 +11,7 @@ mod axum;
 mod contract;
 mod decision;
 mod examples;
+mod faults;
 mod forgery;
 mod manager;
 mod postgres;

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use self::disk::Disk;
 pub(crate) use self::pgbouncer::PgBouncer;
-pub(crate) use self::postgres::Postgres;
+pub(crate) use self::postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use self::redis::Redis;
 pub(crate) use self::wire::Wire;
 

@@ -212,6 +212,15 @@ impl Postgres {
         connection.close().await.unwrap();
     }
 
+    /// What a statement with one whole number as its answer says.
+    pub(crate) async fn number(
+        &self,
+        database: &str,
+        statement: &'static str,
+    ) -> Result<i64, sqlx::Error> {
+        number(&self.url(database), statement).await
+    }
+
     /// SIGKILL for all of its processes; returns when they are gone.
     pub(crate) fn kill(&self) {
         let process = self.process.lock().unwrap().take();
@@ -239,6 +248,15 @@ impl Postgres {
     pub(crate) fn resume(&self) {
         self.process.lock().unwrap().as_ref().expect("it runs").resume();
     }
+}
+
+/// What a statement with one whole number as its answer says.
+pub(super) async fn number(url: &str, statement: &'static str) -> Result<i64, sqlx::Error> {
+    use sqlx::Connection as _;
+    let mut connection = sqlx::PgConnection::connect(url).await?;
+    let number = sqlx::query_scalar(statement).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(number)
 }
 
 /// A data folder fresh from `initdb`, made once and copied from then on.

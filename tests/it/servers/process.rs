@@ -19,7 +19,8 @@ signal() {
         read -r id name state parent rest 2>/dev/null <"$stat" || continue
         [ "$parent" != "$2" ] || family="$family $id"
     done
-    kill "-$1" $family
+    # A child may have ended meanwhile.
+    kill "-$1" $family || kill -0 "$2"
 }
 "#;
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::folder::Folder;
 use super::process::Process;
 use super::{free_port, left_out, local, present, program};
@@ -103,6 +105,15 @@ impl Redis {
     pub(crate) fn fresh_database(&self) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         self.url(NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends a line, and gives the answer as it came.
+    pub(crate) async fn say(&self, line: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(local(self.port)).await.unwrap();
+        stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.trim_end_matches("+OK\r\n").trim_end().to_owned()
     }
 
     /// SIGKILL; returns when it is gone.

@@ -8,26 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::postgres::Postgres;
+use super::postgres::{Postgres, number};
 use super::process::Process;
 use super::{Disk, PgBouncer, Redis, Wire, free_port, local};
 use crate::support::{Program, soon};
-
-/// What a statement with one number as its answer says.
-async fn number(url: &str, statement: &'static str) -> Result<i64, sqlx::Error> {
-    use sqlx::Connection as _;
-    let mut connection = sqlx::PgConnection::connect(url).await?;
-    sqlx::query_scalar(statement).fetch_one(&mut connection).await
-}
-
-/// Sends a line to Redis, and gives the first line of the answer.
-async fn redis(port: u16, line: &str) -> String {
-    let mut stream = TcpStream::connect(local(port)).await.unwrap();
-    stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    answer.trim_end_matches("+OK\r\n").trim_end().to_owned()
-}
 
 async fn is_silent(work: impl Future) -> bool {
     timeout(Duration::from_millis(300), work).await.is_err()
@@ -82,16 +66,16 @@ async fn redis_keeps_its_data_through_kills_and_can_be_silenced() {
     let Some(server) = Redis::start(&Redis::DURABLE) else { return };
     let port = server.port();
     for round in 1..=3 {
-        assert_eq!(redis(port, "INCR kept").await, format!(":{round}"));
+        assert_eq!(server.say("INCR kept").await, format!(":{round}"));
         server.kill();
         assert!(TcpStream::connect(local(port)).await.is_err(), "it is gone");
         server.restart();
     }
     assert_ne!(server.fresh_database(), server.fresh_database());
     server.pause();
-    assert!(is_silent(redis(port, "PING")).await);
+    assert!(is_silent(server.say("PING")).await);
     server.resume();
-    assert_eq!(redis(port, "GET kept").await, "$1\r\n3");
+    assert_eq!(server.say("GET kept").await, "$1\r\n3");
 }
 
 /// A server that sends back what it gets.

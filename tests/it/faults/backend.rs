@@ -1,0 +1,106 @@
+//! A server with one store's data in it. Where another store's server is added.
+
+use std::time::Duration;
+
+use tokio::task::block_in_place;
+use tower_api_key::{PostgresStore, RedisStore, StoreError};
+
+use super::Store;
+use crate::servers::{Postgres, Redis};
+use crate::support::soon;
+
+pub(super) enum Backend {
+    Postgres { server: Postgres, database: String },
+    Redis { server: Redis },
+}
+
+/// The same call for each kind of server.
+macro_rules! each {
+    ($self:ident, $server:ident => $call:expr) => {
+        match $self {
+            Self::Postgres { $server, .. } => $call,
+            Self::Redis { $server } => $call,
+        }
+    };
+}
+
+impl Backend {
+    pub(super) async fn postgres(options: crate::servers::PostgresOptions) -> Option<Self> {
+        let server = options.start()?;
+        let database = server.new_database().await;
+        Some(Self::Postgres { server, database })
+    }
+
+    pub(super) fn redis(arguments: &[&str]) -> Option<Self> {
+        Some(Self::Redis { server: Redis::start(arguments)? })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Postgres { .. } => "postgres",
+            Self::Redis { .. } => "redis",
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        each!(self, server => server.port())
+    }
+
+    /// The store, by way of the server's own port.
+    pub(super) async fn connect(&self) -> Store {
+        self.connect_by(self.port()).await.unwrap()
+    }
+
+    /// The store by way of another port.
+    pub(super) async fn connect_by(&self, port: u16) -> Result<Store, StoreError> {
+        Ok(match self {
+            Self::Postgres { server, database } => {
+                let url = server.url_by(port, database);
+                std::sync::Arc::new(PostgresStore::connect(&url).await?)
+            }
+            Self::Redis { .. } => {
+                std::sync::Arc::new(RedisStore::connect(Redis::url_by(port, 0)).await?)
+            }
+        })
+    }
+
+    /// How many clients the server has, the one that asks included.
+    pub(super) async fn clients(&self) -> usize {
+        match self {
+            Self::Postgres { server, .. } => {
+                let count =
+                    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+                usize::try_from(server.number("postgres", count).await.unwrap()).unwrap()
+            }
+            Self::Redis { server } => {
+                server.say("CLIENT LIST TYPE normal").await.matches("id=").count()
+            }
+        }
+    }
+
+    /// Waits until the server is through with what its clients of before had sent it.
+    pub(super) async fn until_clients_are(&self, most: usize) {
+        let waiting = async {
+            while self.clients().await > most {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        soon(waiting).await;
+    }
+
+    pub(super) fn kill(&self) {
+        block_in_place(|| each!(self, server => server.kill()));
+    }
+
+    pub(super) fn restart(&self) {
+        block_in_place(|| each!(self, server => server.restart()));
+    }
+
+    pub(super) fn pause(&self) {
+        block_in_place(|| each!(self, server => server.pause()));
+    }
+
+    pub(super) fn resume(&self) {
+        block_in_place(|| each!(self, server => server.resume()));
+    }
+}
