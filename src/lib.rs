@@ -38,6 +38,7 @@
 //! | `axum` | the module `axum`: `protect`, extractors for [`Identity`] and `Option<Identity>` |
 //! | `tls` | the module `tls`: acceptors for `axum-server` and for hyper with `tokio-rustls` |
 //! | `sqlite` | `SqliteStore`: keys in one file |
+//! | `cache` | `CachedStore`: another store's answers, kept in memory for a while |
 //!
 //! # Map of the code
 //!
@@ -88,6 +89,9 @@ pub mod docs {
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Fingerprint, KeyDigest};
 pub use extract::API_KEY;
@@ -103,6 +107,9 @@ pub use rejection::{Refusal, Rejection, RejectionKind};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use store::SqliteStore;
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use store::{CacheSettings, CachedStore};
 pub use store::{
     Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
     StoreError, Use, Version, Written,
