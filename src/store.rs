@@ -35,6 +35,8 @@
 //! to read first.
 
 mod arc;
+#[cfg(feature = "cache")]
+mod cached;
 mod changes;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -43,6 +45,7 @@ mod postgres;
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod stored;
+mod uniform;
 
 use std::error::Error;
 use std::fmt;
@@ -51,6 +54,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use cached::{CacheSettings, CachedStore};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -268,7 +274,7 @@ impl fmt::Debug for Lookup {
 }
 
 /// Why a store could not answer. Never means that there is no such key.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// It could not be reached or could not do its work.
@@ -278,7 +284,7 @@ pub enum StoreError {
         store: &'static str,
         /// What it said.
         #[source]
-        source: Box<dyn Error + Send + Sync>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// It did not answer in time.
     #[error("the {store} store did not answer within {limit:?}")]
@@ -316,6 +322,6 @@ impl StoreError {
         store: &'static str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self::Unavailable { store, source: source.into() }
+        Self::Unavailable { store, source: source.into().into() }
     }
 }

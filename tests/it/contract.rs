@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, EndCause, Entry, Fingerprint, KeyRecord, KeyRegistry, MemoryStore, NewSecret,
-    SqliteStore, Written,
+    AccountId, CacheSettings, CachedStore, EndCause, Entry, Fingerprint, KeyRecord, KeyRegistry,
+    MemoryStore, NewSecret, SqliteStore, Written,
 };
 
 use crate::support::{account, digest, record, soon, time};
@@ -27,6 +27,23 @@ macro_rules! contract {
             async fn $promise() {
                 let folder = tempfile::tempdir().unwrap();
                 let store = super::SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+                super::soon(super::$promise(super::Arc::new(store))).await;
+            })*
+        }
+        mod cached_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                let store = super::MemoryStore::new();
+                let store = super::CachedStore::new(store, super::CacheSettings::default());
+                super::soon(super::$promise(super::Arc::new(store))).await;
+            })*
+        }
+        mod cached_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                let folder = tempfile::tempdir().unwrap();
+                let store = super::SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+                let store = super::CachedStore::new(store, super::CacheSettings::default());
                 super::soon(super::$promise(super::Arc::new(store))).await;
             })*
         }

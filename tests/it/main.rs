@@ -8,6 +8,7 @@
 
 mod allocations;
 mod axum;
+mod cache;
 mod contract;
 mod decision;
 mod examples;
