@@ -38,6 +38,7 @@
 //! | `axum` | the module `axum`: `protect`, extractors for [`Identity`] and `Option<Identity>` |
 //! | `tls` | the module `tls`: acceptors for `axum-server` and for hyper with `tokio-rustls` |
 //! | `sqlite` | `SqliteStore`: keys in one file |
+//! | `redis` | `RedisStore`: keys in Redis 7 or later |
 //!
 //! # Map of the code
 //!
@@ -107,4 +108,7 @@ pub use store::{
     Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
     StoreError, Use, Version, Written,
 };
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};

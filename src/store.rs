@@ -37,6 +37,8 @@
 mod arc;
 mod changes;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -47,6 +49,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisOptions, RedisStore};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
@@ -300,6 +305,14 @@ pub enum StoreError {
         store: &'static str,
         /// What was found.
         what: &'static str,
+    },
+    /// It is set up in a way that loses keys, or revives deleted ones.
+    #[error("the {store} store cannot be relied on: {what}")]
+    Unsafe {
+        /// Which store.
+        store: &'static str,
+        /// What is wrong, and what to set.
+        what: String,
     },
 }
 

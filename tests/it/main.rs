@@ -13,6 +13,7 @@ mod decision;
 mod examples;
 mod forgery;
 mod manager;
+mod redis;
 mod server;
 mod sockets;
 mod sqlite;

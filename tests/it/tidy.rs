@@ -31,6 +31,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/arc", "digest record store", "async_trait"),
     ("store/memory", "digest record store", "async_trait"),
     ("store/memory/index", "digest store", ""),
+    ("store/redis", "digest store", "redis tokio"),
+    ("store/redis/link", "store", "redis thiserror tokio"),
+    ("store/redis/options", "record store", "redis tracing"),
+    ("store/redis/record", "digest record store", "hex thiserror tracing"),
+    ("store/redis/registry", "record store", "async_trait tokio"),
+    ("store/redis/scripts", "record store", "redis"),
+    ("store/redis/server", "store", "redis rustls_native_certs tokio tokio_rustls"),
     ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
     ("store/sqlite/open", "store", "sqlx tokio"),
     ("store/sqlite/statements", "record store", "sqlx"),
@@ -170,7 +177,10 @@ fn each_primitive_has_one_place() {
     only_in("Identity::verified", &["verify"]);
     only_in("Connection::tls_ended_here", &["tls"]);
     only_in("StatusCode::", &["axum", "middleware/response"]);
-    only_in("KeyRegistry", &["manage", "store", "store/arc", "store/memory", "store/sqlite"]);
+    only_in(
+        "KeyRegistry",
+        &["manage", "store", "store/arc", "store/memory", "store/redis/registry", "store/sqlite"],
+    );
 }
 
 #[test]
