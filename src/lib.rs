@@ -123,4 +123,7 @@ pub use store::{
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use store::{PostgresOptions, PostgresStore};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};

@@ -41,6 +41,8 @@ mod changes;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -54,6 +56,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisOptions, RedisStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use cached::{CacheSettings, CachedStore};
@@ -313,6 +318,14 @@ pub enum StoreError {
         store: &'static str,
         /// What was found.
         what: &'static str,
+    },
+    /// It is set up in a way that loses keys, or revives deleted ones.
+    #[error("the {store} store cannot be relied on: {what}")]
+    Unsafe {
+        /// Which store.
+        store: &'static str,
+        /// What is wrong, and what to set.
+        what: String,
     },
 }
 

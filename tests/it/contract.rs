@@ -47,6 +47,13 @@ macro_rules! contract {
                 super::soon(super::$promise(super::Arc::new(store))).await;
             })*
         }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                let store = crate::redis::shared(stringify!($promise)).await;
+                super::soon(super::$promise(super::Arc::new(store))).await;
+            })*
+        }
     };
 }
 

@@ -15,6 +15,7 @@ mod examples;
 mod forgery;
 mod manager;
 mod postgres;
+mod redis;
 mod server;
 mod servers;
 mod sockets;

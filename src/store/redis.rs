@@ -1,0 +1,145 @@
+//! Keys in Redis 7 or later. Knows no other store, no verification and no HTTP.
+//!
+//! For several processes and machines. Every write is one script, which Redis runs whole and alone; the
+//! cap, the one first key and the one rotation are decided inside it.
+//!
+//! # What is lost, and when
+//!
+//! [`connect`](RedisStore::connect) refuses a server that has no append-only file (`appendonly yes`) or
+//! that evicts keys when its memory is full (`maxmemory-policy noeviction`). Then:
+//!
+//! * A Redis that is killed and started again has everything that it had answered.
+//! * A power cut takes the last second of writes with `appendfsync everysec`, which is the default: a key
+//!   that was shown may be gone, and *a key that was deleted may work again*. With `appendfsync always`,
+//!   each write is on the disk before it is answered, and nothing is lost.
+//! * A failover takes what the replica had not received: replication is asynchronous, whatever
+//!   `appendfsync` is. Until it is noticed, the old primary may go on answering lookups. Sentinel closes
+//!   the connections to a primary that it demotes; whoever demotes one by hand should do so too
+//!   (`CLIENT KILL TYPE normal`).
+//!
+//! The digest of an ended secret is gone from the data at once; from the append-only file when Redis
+//! next rewrites it (`BGREWRITEAOF`).
+//!
+//! # What it needs of the server
+//!
+//! All data of a namespace has one hash tag, thus is on one node of a cluster: give the URL of the
+//! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
+//! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
+//! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET` and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
+//! `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HKEYS`, `HLEN`, `HSTRLEN`, `XADD`, `XTRIM`, `XRANGE`,
+//! `XREVRANGE`; with `CONFIG GET`, it can warn of `everysec`. Scripts that the server has forgotten are
+//! sent again.
+//!
+//! A key takes about 600 bytes of Redis's memory, an ended one about 300, and the last 10,000 changes
+//! about 300 kB. When the memory is full (`maxmemory`), keys can still be deleted, replaced and
+//! rotated without a grace; making new ones fails.
+//!
+//! A record that cannot be read (an edit by hand) is passed over with an error event in the log, as if
+//! it were not there; it still counts towards the cap, and deleting it works.
+//!
+//! # When it does not answer
+//!
+//! Each call has a time limit, after which the connection is given up and the next call makes another;
+//! that is also how soon the store answers again after an outage. A write that ran into the limit may
+//! have been done.
+//!
+//! TLS (`rediss://`) is rustls with *ring*. An application that itself relies on rustls finding its one
+//! cryptography by default, and uses another, has to install that as the process's default.
+
+mod link;
+mod options;
+mod record;
+mod registry;
+mod scripts;
+mod server;
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::FromRedisValue;
+use tokio::time::Instant;
+
+use self::link::Link;
+pub use self::options::RedisOptions;
+use self::scripts::{Call, Keys};
+use super::{Found, KeyStore, Lookup, StoreError};
+use crate::digest::Fingerprint;
+
+/// Keys in Redis; clones share the connections.
+///
+/// ```no_run
+/// use tower_api_key::{ApiKeyLayer, KeyManager, RedisStore};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = RedisStore::connect("redis://127.0.0.1").await?;
+/// let manager = KeyManager::new(store.clone(), "acme".parse()?);
+/// let layer = ApiKeyLayer::new(store);
+/// # Ok(()) }
+/// ```
+///
+/// Verification and management use a connection each. [`RedisOptions`] has more to set.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Shared>);
+
+struct Shared {
+    verification: Link,
+    management: Link,
+    keys: Keys,
+}
+
+impl RedisStore {
+    /// Connects, with the settings of [`RedisOptions::new`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RedisOptions::connect`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub async fn connect(url: impl Into<String>) -> Result<Self, StoreError> {
+        RedisOptions::new(url).connect().await
+    }
+
+    fn new(verification: Link, management: Link, keys: Keys) -> Self {
+        Self(Arc::new(Shared { verification, management, keys }))
+    }
+}
+
+impl Shared {
+    async fn find(&self, fingerprint: Fingerprint) -> Found {
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.keys.secrets).arg(fingerprint.to_string());
+        let deadline = self.verification.deadline();
+        let text: Option<Vec<u8>> = self.verification.ask(deadline, &command, || None).await?;
+        Ok(text.and_then(|text| record::entry(fingerprint, &text)))
+    }
+
+    async fn call<T: FromRedisValue>(
+        &self,
+        deadline: Instant,
+        call: Call,
+    ) -> Result<T, StoreError> {
+        let by_text = || Some(call.by_text());
+        let answer = self.management.ask(deadline, &call.by_hash(), by_text).await;
+        Ok(answer.inspect_err(|failure| {
+            // The server became a replica: lookups leave it, too.
+            if failure.is_of_a_replica() {
+                self.verification.renew();
+            }
+        })?)
+    }
+}
+
+impl KeyStore for RedisStore {
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        let shared = Arc::clone(&self.0);
+        Lookup::waiting(async move { shared.find(fingerprint).await })
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("keys", &self.0.keys).finish_non_exhaustive()
+    }
+}

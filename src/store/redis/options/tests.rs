@@ -1,0 +1,74 @@
+use super::{RedisOptions, check};
+use crate::store::StoreError;
+
+const GOOD: &str = "redis_version:7.0.15\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
+
+#[test]
+fn a_server_that_would_lose_keys_is_refused_by_what_it_says() {
+    check(GOOD, false).unwrap();
+    check(&GOOD.replace("7.0.15", "8.2.0-rc1"), false).unwrap();
+    for (good, bad, hint) in [
+        ("redis_version:7.0.15", "redis_version:6.2.1", "version 7 or later"),
+        ("redis_version:7.0.15", "redis_version:x", "version 7 or later"),
+        ("redis_version:7.0.15", "version:7.0.15", "version 7 or later"),
+        ("aof_enabled:1", "aof_enabled:0", "appendonly yes"),
+        ("aof_enabled:1", "aof_enabled:11", "appendonly yes"),
+        ("aof_enabled:1", "", "appendonly yes"),
+        ("noeviction", "allkeys-lru", "maxmemory-policy noeviction"),
+        ("maxmemory_policy:noeviction", "", "maxmemory-policy noeviction"),
+    ] {
+        let refused = check(&GOOD.replace(good, bad), false).unwrap_err();
+        assert!(matches!(refused, StoreError::Unsafe { store: "redis", .. }), "{bad}");
+        assert!(refused.to_string().contains(hint), "{bad}: {refused}");
+        let accepted = check(&GOOD.replace(good, bad), true);
+        assert_eq!(accepted.is_ok(), !hint.contains("version"), "{bad}");
+    }
+}
+
+#[test]
+fn a_namespace_is_a_name() {
+    let options = || RedisOptions::new("redis://127.0.0.1");
+    for name in ["a", "acme.live:v1_2-3", &"x".repeat(64)] {
+        assert!(options().with_namespace(name).is_ok(), "{name}");
+    }
+    for name in ["", "a b", "a}b", "{a", "é", "a\n", "a\0", &"x".repeat(65)] {
+        assert!(options().with_namespace(name).is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_url_is_refused_and_no_password_is_repeated() {
+    for url in [
+        "",
+        "redis",
+        "http://:hunter2@localhost",
+        "redis://:hunter2@",
+        "redis://:hunter2@localhost:x",
+        "redis://:hunter2@localhost/x",
+        "redis://:hunter2@localhost/?protocol=hunter2",
+        "rediss://:hunter2@localhost/#insecure",
+        "rediss://:hunter2@a b",
+        "redis://:hunter2@0.0.0.0",
+        "redis://user:hunter2@127.0.0.1:1",
+    ] {
+        let options = RedisOptions::new(url);
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let refused = options.connect().await.unwrap_err();
+        let said = format!("{refused} {refused:?}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_for_tls_and_are_certificates() {
+    for (url, pem) in [
+        ("redis://127.0.0.1:1", "x"),
+        ("rediss://127.0.0.1:1", ""),
+        ("rediss://127.0.0.1:1", "x"),
+        ("rediss://127.0.0.1:1", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+    ] {
+        let refused = RedisOptions::new(url).with_root_certificate(pem).connect().await;
+        let said = format!("{:?}", refused.unwrap_err());
+        assert!(said.contains("ertificate"), "{said}");
+    }
+}

@@ -1,0 +1,32 @@
+-- Files a successor beside a record, which then lives until the end of its grace, or ends now.
+local _, kept, id, account, fingerprint, successor, record, now, limit, grace_ends = unpack(ARGV)
+local old, superseded = live(id)
+if not old then
+  return {'not found'}
+end
+if is_taken(fingerprint, successor) then
+  return {'taken'}
+end
+if get(superseded, 'replaced_by') then
+  return {'superseded'}
+end
+local ends_now = grace_ends == '' and not is_expired(superseded, tonumber(now))
+if active(tonumber(now)) - (ends_now and 1 or 0) >= tonumber(limit) then
+  return {'refused'}
+end
+if grace_ends ~= '' then
+  local expires_at = get(superseded, 'expires_at')
+  if not expires_at or tonumber(expires_at) > tonumber(grace_ends) then
+    superseded = set(superseded, 'expires_at', grace_ends)
+  end
+  superseded = set(superseded, 'replaced_by', successor)
+end
+note(kept, {old, fingerprint})
+if grace_ends ~= '' then
+  redis.call('HSET', SECRETS, old, superseded)
+else
+  finish(old, id, account, 'rotated', now)
+  redis.call('HDEL', ACCOUNT, id)
+end
+file(fingerprint, successor, record)
+return {'done'}
