@@ -13,6 +13,7 @@ mod contract;
 mod decision;
 mod examples;
 mod forgery;
+mod harness;
 mod manager;
 mod postgres;
 mod redis;
