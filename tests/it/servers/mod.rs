@@ -6,7 +6,7 @@
 //! `TOWER_API_KEY_TEST_SERVERS=required` that is a failure.
 
 mod disk;
-mod folder;
+pub(crate) mod folder;
 mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
