@@ -31,6 +31,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/arc", "digest record store", "async_trait"),
     ("store/memory", "digest record store", "async_trait"),
     ("store/memory/index", "digest store", ""),
+    ("store/changes", "digest", ""),
     ("store/uniform", "", ""),
     ("store/cached", "clock digest record store", "async_trait tokio tracing"),
     ("store/cached/settings", "", ""),
