@@ -374,6 +374,25 @@ async fn the_answer_of_a_read_from_before_a_write_is_not_cached() {
 }
 
 #[tokio::test]
+async fn a_late_answer_does_not_pass_for_that_of_the_read_which_replaced_it() {
+    let bench = Bench::new();
+    let key = bench.key().await;
+    let (before, gate_before) = bench.begin(&key, End::Answers);
+    bench.delete(&key).await;
+    let (after, gate_after) = bench.begin(&key, End::Answers);
+    gate_before.add_permits(1);
+    assert!(is_live(&before.await), "it had begun before the delete");
+    assert!(!bench.is_known(&key));
+    let mut joined = bench.cached.find(key.fingerprint());
+    assert!(is_pending(&mut joined));
+    assert_eq!(bench.behind.reads(), 2, "the second read is joined as before");
+    gate_after.add_permits(1);
+    assert!(is_ended(&joined.await));
+    assert!(is_ended(&after.await));
+    assert!(bench.is_known(&key));
+}
+
+#[tokio::test]
 async fn a_read_goes_on_without_the_request_that_began_it() {
     let bench = Bench::new();
     let key = bench.key().await;
