@@ -36,6 +36,9 @@
 
 mod arc;
 mod changes;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod contract;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
