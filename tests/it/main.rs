@@ -9,6 +9,7 @@
 mod allocations;
 mod axum;
 mod contract;
+mod contract_broken;
 mod decision;
 mod examples;
 mod forgery;
