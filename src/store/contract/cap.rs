@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::given::{
-    Store, account, active, assert_nowhere, at_once, done, find, insert, is_live, record, said,
-    time,
+    Store, account, active, assert_done, assert_nowhere, at_once, done, find, insert, is_live,
+    record, said, time,
 };
 use crate::store::{KeyRegistry, Written};
 
@@ -81,7 +81,7 @@ pub async fn expired_and_ended_keys_do_not_count(store: Store) {
     for _ in 0..CAP {
         let mut short = record(&owner, time(0));
         short.expires_at = Some(time(10));
-        assert_eq!(said(store.insert(Arc::new(short), CAP).await), Written::Done(()));
+        assert_done(store.insert(Arc::new(short), CAP).await, "insert");
     }
     let before = record(&owner, time(10) - Duration::from_millis(1));
     let inserted = store.insert(Arc::new(before), CAP).await;
@@ -95,7 +95,7 @@ pub async fn expired_and_ended_keys_do_not_count(store: Store) {
 
     let other = account("b");
     let one = insert(&store, record(&other, time(0))).await;
-    assert_eq!(said(store.delete(&other, &one.id, time(1)).await), Written::Done(()));
+    assert_done(store.delete(&other, &one.id, time(1)).await, "delete");
     let inserted = store.insert(Arc::new(record(&other, time(2))), 1).await;
     assert_eq!(said(inserted), Written::Done(()), "a deleted key counts");
 }

@@ -70,9 +70,10 @@ impl Colliding {
     }
 
     fn collide(&self, digest: &KeyDigest) -> KeyDigest {
-        match self.is_armed.swap(false, Ordering::SeqCst) {
-            true => colliding(&self.taken, 0),
-            false => digest.clone(),
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            colliding(&self.taken, 0)
+        } else {
+            digest.clone()
         }
     }
 

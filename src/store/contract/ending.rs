@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::given::{
-    NO_CAP, Store, account, assert_shown, at_once, colliding, done, ended, find, insert, is_live,
-    record, said, secret, time, while_watched,
+    NO_CAP, Store, account, assert_done, assert_shown, at_once, colliding, done, ended, find,
+    insert, is_live, live, record, said, secret, time, while_watched,
 };
 use crate::record::{AccountId, EndCause, Hint, KeyRecord};
 use crate::store::{KeyRegistry, NewSecret, Use, Written};
@@ -17,7 +17,7 @@ pub async fn deleting_leaves_a_tombstone_for_good(store: Store) {
     let key = insert(&store, record(&owner, time(0))).await;
     let renamed = store.rename(&owner, &key.id, "Last name".parse().unwrap()).await.unwrap();
     let Written::Done(key) = renamed else { panic!("rename said {renamed:?}") };
-    assert_eq!(said(store.delete(&owner, &key.id, time(5)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &key.id, time(5)).await, "delete");
     assert_eq!(said(store.delete(&owner, &key.id, time(6)).await), Written::NotFound, "again");
     assert_eq!(store.delete_all(&owner, time(7)).await.unwrap(), 0);
     let renamed = store.rename(&owner, &key.id, "Risen".parse().unwrap()).await;
@@ -42,16 +42,16 @@ pub async fn deleting_leaves_a_tombstone_for_good(store: Store) {
 pub async fn nothing_brings_an_ended_secret_back(store: Store) {
     let owner = account("a");
     let deleted = insert(&store, record(&owner, time(0))).await;
-    assert_eq!(said(store.delete(&owner, &deleted.id, time(5)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &deleted.id, time(5)).await, "delete");
     let all = insert(&store, record(&owner, time(0))).await;
     assert_eq!(store.delete_all(&owner, time(5)).await.unwrap(), 1);
     let replaced = insert(&store, record(&owner, time(0))).await;
     let replace = store.replace(&owner, &replaced.id, secret(), time(5)).await;
-    assert_eq!(said(replace), Written::Done(()));
+    assert_done(replace, "replace");
     let rotated = insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(5)));
     let rotate = store.rotate(&owner, &rotated.id, successor, None, NO_CAP).await;
-    assert_eq!(said(rotate), Written::Done(()));
+    assert_done(rotate, "rotate");
     for (old, cause) in [
         (deleted, EndCause::Deleted),
         (all, EndCause::Deleted),
@@ -100,7 +100,7 @@ pub async fn deleting_all_ends_expired_ones_too_and_only_this_account_s(store: S
     expired.expires_at = Some(time(1));
     keys.push(insert(&store, expired).await);
     let gone = insert(&store, record(&ours, time(0))).await;
-    assert_eq!(said(store.delete(&ours, &gone.id, time(2)).await), Written::Done(()));
+    assert_done(store.delete(&ours, &gone.id, time(2)).await, "delete");
     let other = insert(&store, record(&theirs, time(0))).await;
     assert_eq!(store.delete_all(&ours, time(5)).await.unwrap(), 2);
     assert!(store.list(&ours).await.unwrap().is_empty());
@@ -148,6 +148,10 @@ pub async fn a_delete_is_seen_between_stores(stores: &[Arc<dyn KeyRegistry>], ro
         let store = &stores[round % stores.len()];
         let key = insert(store, record(&owner, time(0))).await;
         let fingerprint = key.fingerprint();
+        // An answer from before that is remembered is one that the delete must reach.
+        for store in stores {
+            live(store, fingerprint).await;
+        }
         let look = move |store: Store, was_deleted: bool| async move {
             let is_live = is_live(&store, fingerprint).await;
             assert!(!(was_deleted && is_live), "accepted after the delete had returned");
@@ -159,9 +163,9 @@ pub async fn a_delete_is_seen_between_stores(stores: &[Arc<dyn KeyRegistry>], ro
             } else {
                 store.delete(&owner, &key.id, time(1)).await
             };
-            assert_eq!(said(deleted), Written::Done(()));
+            assert_done(deleted, "delete");
         };
-        let watchers = stores.iter().cycle().take(stores.len().max(4)).cloned();
+        let watchers = stores.iter().cycle().take(stores.len().max(4)).cloned().collect();
         while_watched(watchers, look, deleting).await;
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    NO_CAP, Store, account, assert_nowhere, assert_shown, ended, find, insert, is_live, live,
-    record, said, secret, shown, time, while_watched,
+    NO_CAP, Store, account, assert_done, assert_nowhere, assert_shown, ended, find, insert,
+    is_live, live, record, said, secret, shown, time, while_watched,
 };
 use crate::record::{AccountId, KeyId, KeyRecord};
 use crate::store::Written;
@@ -98,11 +98,11 @@ pub async fn every_write_that_returned_is_seen(store: Store) {
         let key = Arc::new(record(&owner, time(0)));
         // Asked before there was anything: an answer that is remembered must not outlive the write.
         assert_nowhere(&store, &key).await;
-        assert_eq!(said(store.insert_first(Arc::clone(&key)).await), Written::Done(()));
+        assert_done(store.insert_first(Arc::clone(&key)).await, "insert_first");
         assert_shown(&store, &key).await;
 
         let renamed = store.rename(&owner, &key.id, "Renamed".parse().unwrap()).await;
-        assert_eq!(said(renamed), Written::Done(()));
+        assert_done(renamed, "rename");
         let found = live(&store, key.fingerprint()).await;
         assert_eq!(found.name.as_str(), "Renamed", "find gives the name before a rename");
         assert_eq!(shown(&store, &key).await.name.as_str(), "Renamed");
@@ -110,19 +110,19 @@ pub async fn every_write_that_returned_is_seen(store: Store) {
         let new = secret();
         assert!(find(&store, new.digest.fingerprint()).await.is_none());
         let replaced = store.replace(&owner, &key.id, new.clone(), time(1)).await;
-        assert_eq!(said(replaced), Written::Done(()));
+        assert_done(replaced, "replace");
         ended(&store, key.fingerprint()).await;
         live(&store, new.digest.fingerprint()).await;
 
         let successor = Arc::new(record(&owner, time(2)));
         assert_nowhere(&store, &successor).await;
         let rotated = store.rotate(&owner, &key.id, Arc::clone(&successor), Some(time(9)), 25);
-        assert_eq!(said(rotated.await), Written::Done(()));
+        assert_done(rotated.await, "rotate");
         assert_shown(&store, &successor).await;
         let old = live(&store, new.digest.fingerprint()).await;
         assert_eq!(old.expires_at, Some(time(9)), "find gives the expiry before a rotation");
 
-        assert_eq!(said(store.delete(&owner, &successor.id, time(3)).await), Written::Done(()));
+        assert_done(store.delete(&owner, &successor.id, time(3)).await, "delete");
         ended(&store, successor.fingerprint()).await;
         assert_eq!(store.delete_all(&owner, time(4)).await.unwrap(), 1);
         ended(&store, new.digest.fingerprint()).await;
@@ -161,8 +161,8 @@ pub async fn a_new_key_is_never_seen_half_made(store: Store) {
     let making = async {
         for key in &made {
             let inserted = store.insert(Arc::clone(key), NO_CAP).await;
-            assert_eq!(said(inserted), Written::Done(()));
+            assert_done(inserted, "insert");
         }
     };
-    while_watched([(), (), ()], look, making).await;
+    while_watched(vec![(); 3], look, making).await;
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    NO_CAP, Store, account, assert_nowhere, at_once, done, find, insert, is_live, record, said,
-    secret, time,
+    NO_CAP, Store, account, assert_done, assert_nowhere, at_once, done, find, insert, is_live,
+    record, said, secret, time,
 };
 use crate::record::KeyRecord;
 use crate::store::{Changes, KeyRegistry, Version, Written};
@@ -45,11 +45,11 @@ pub async fn the_first_key_is_made_once_between_stores(
 pub async fn the_first_key_is_not_made_again_after_deletion(store: Store) {
     let owner = account("a");
     let first = Arc::new(record(&owner, time(0)));
-    assert_eq!(said(store.insert_first(Arc::clone(&first)).await), Written::Done(()));
+    assert_done(store.insert_first(Arc::clone(&first)).await, "insert_first");
     assert_no_first(&store, &record(&owner, time(1)), "has one").await;
     let replaced = store.replace(&owner, &first.id, secret(), time(1)).await;
-    assert_eq!(said(replaced), Written::Done(()));
-    assert_eq!(said(store.delete(&owner, &first.id, time(1)).await), Written::Done(()));
+    assert_done(replaced, "replace");
+    assert_done(store.delete(&owner, &first.id, time(1)).await, "delete");
     assert_no_first(&store, &record(&owner, time(2)), "had one and deleted it").await;
 
     let other = account("b");

@@ -23,7 +23,8 @@ pub async fn changes_can_be_followed_between_stores(stores: &[Arc<dyn KeyRegistr
         Changes::Known { latest, .. } | Changes::Forgotten { latest } => latest,
     };
     let followers = stores.iter().cycle().take(stores.len().max(2)).cloned();
-    let followers = followers.map(|store| Follower { store, at: start, seen: HashMap::new() });
+    let follower = |store| Follower { store, at: start, seen: HashMap::new() };
+    let followers = followers.map(follower).collect();
     let look = |follower: Follower, _| follower.follow();
     let writing = at_once(WRITERS, |number| {
         let store = Arc::clone(&stores[number % stores.len()]);

@@ -76,6 +76,12 @@ pub(super) fn said<T>(written: Result<Written<T>, StoreError>) -> Written<()> {
     }
 }
 
+/// A write that nothing forbids is done.
+#[track_caller]
+pub(super) fn assert_done<T>(written: Result<Written<T>, StoreError>, what: &str) {
+    assert_eq!(said(written), Written::Done(()), "{what}: nothing forbids it");
+}
+
 pub(super) fn done(all: &[Written<()>]) -> usize {
     all.iter().filter(|said| **said == Written::Done(())).count()
 }
@@ -128,7 +134,7 @@ pub(super) async fn shown(store: &Store, like: &KeyRecord) -> Arc<KeyRecord> {
 /// Compares everything; never prints a digest.
 pub(super) fn assert_same(left: &KeyRecord, right: &KeyRecord, what: &str) {
     assert_eq!(format!("{left:?}"), format!("{right:?}"), "{what} are not the same");
-    assert!(left.digest.as_bytes() == right.digest.as_bytes(), "{what} are not of one digest");
+    assert!(left.digest.matches(&right.digest), "{what} are not of one digest");
 }
 
 /// `get`, `list` and `find` give exactly this record.
@@ -151,28 +157,34 @@ pub(super) async fn active(store: &Store, owner: &AccountId, now: SystemTime) ->
     listed.iter().filter(|record| !record.is_expired(now)).count()
 }
 
-/// Starts `many` calls at once and waits for all of them.
+/// Starts `many` calls at once and waits for all of them. Every other time they are started the
+/// other way round, so that a store that is done before the second call begins meets both orders.
 pub(super) async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     many: usize,
     call: impl Fn(usize) -> F,
 ) -> Vec<T> {
+    static TURN: AtomicU64 = AtomicU64::new(0);
     let barrier = Arc::new(Barrier::new(many));
-    let calls: Vec<_> = (0..many)
-        .map(|number| {
-            let (barrier, call) = (Arc::clone(&barrier), call(number));
-            tokio::spawn(async move {
-                barrier.wait().await;
-                call.await
-            })
+    let start = |number| {
+        let (barrier, call) = (Arc::clone(&barrier), call(number));
+        tokio::spawn(async move {
+            barrier.wait().await;
+            call.await
         })
-        .collect();
-    join(calls).await
+    };
+    if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+        return join((0..many).map(start).collect()).await;
+    }
+    let mut results = join((0..many).rev().map(start).collect()).await;
+    results.reverse();
+    results
 }
 
-/// Lets watchers look at the store, again and again, until `act` is over, and once more after that.
+/// Lets watchers look at the store: once before `act`, again and again until it is over, and once
+/// more after that.
 /// A look is given what the watcher's last look gave, and whether `act` was over before it began.
 pub(super) async fn while_watched<S, F, T>(
-    watchers: impl IntoIterator<Item = S>,
+    watchers: Vec<S>,
     look: impl Fn(S, bool) -> F + Clone + Send + 'static,
     act: impl Future<Output = T>,
 ) -> (T, Vec<S>)
@@ -194,7 +206,11 @@ where
             }
         })
     };
-    let watchers: Vec<_> = watchers.into_iter().map(watch).collect();
+    let mut ready = Vec::new();
+    for watcher in watchers {
+        ready.push(look(watcher, false).await);
+    }
+    let watchers: Vec<_> = ready.into_iter().map(watch).collect();
     let acted = act.await;
     is_over.store(true, Ordering::SeqCst);
     (acted, join(watchers).await)

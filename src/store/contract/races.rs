@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    NO_CAP, Store, account, active, assert_nowhere, at_once, done, ended, find, insert, is_live,
-    live, record, said, secret, shown, time,
+    NO_CAP, Store, account, active, assert_done, assert_nowhere, at_once, done, ended, find,
+    insert, is_live, live, record, said, secret, shown, time,
 };
 use crate::record::EndCause;
 use crate::store::{Entry, Use, Written};
@@ -128,7 +128,7 @@ pub async fn deleting_all_and_inserting_race_to_one_truth(store: Store) {
                 let Some(new) = new else {
                     return Err(store.delete_all(&owner, time(1)).await.unwrap());
                 };
-                assert_eq!(said(store.insert(Arc::clone(&new), NO_CAP).await), DONE);
+                assert_done(store.insert(Arc::clone(&new), NO_CAP).await, "insert");
                 Ok(new)
             }
         })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    Store, account, assert_same, assert_shown, at_once, colliding, ended, find, insert, is_live,
-    record, said, secret, shown, time, while_watched,
+    Store, account, assert_done, assert_same, assert_shown, at_once, colliding, ended, find,
+    insert, is_live, record, said, secret, shown, time, while_watched,
 };
 use crate::record::{EndCause, Hint, KeyRecord};
 use crate::store::{Entry, NewSecret, Written};
@@ -40,7 +40,7 @@ pub async fn replacing_ends_the_old_secret_and_keeps_everything_else(store: Stor
     let new = NewSecret::new(digest.clone(), hint.clone());
     let replaced = store.replace(&key.account, &key.id, new, time(5)).await.unwrap();
     let Written::Done(replaced) = replaced else { panic!("replace said {replaced:?}") };
-    let expected = KeyRecord { digest, hint, ..(*key).clone() };
+    let expected = KeyRecord { hint, digest, ..(*key).clone() };
     assert_same(&replaced, &expected, "what replace gives and what was expected");
     assert_shown(&store, &expected).await;
     let tombstone = ended(&store, key.fingerprint()).await;
@@ -58,7 +58,7 @@ pub async fn replacing_by_a_taken_secret_changes_nothing(store: Store) {
     let Written::Done(now) = replaced else { panic!("replace said {replaced:?}") };
     let theirs = insert(&store, record(&account("b"), time(0))).await;
     let gone = insert(&store, record(&account("b"), time(0))).await;
-    assert_eq!(said(store.delete(&gone.account, &gone.id, time(1)).await), Written::Done(()));
+    assert_done(store.delete(&gone.account, &gone.id, time(1)).await, "delete");
     for (whose, digest) in [
         ("its own", &now.digest),
         ("its own former", &key.digest),
@@ -132,8 +132,8 @@ pub async fn a_new_secret_and_the_old_one_never_both_live(store: Store) {
     let replacing = async {
         for new in &secrets {
             let replaced = store.replace(&key.account, &key.id, new.clone(), time(1)).await;
-            assert_eq!(said(replaced), Written::Done(()));
+            assert_done(replaced, "replace");
         }
     };
-    while_watched([(), ()], look, replacing).await;
+    while_watched(vec![(); 2], look, replacing).await;
 }

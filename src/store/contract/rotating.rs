@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    NO_CAP, Store, account, active, assert_nowhere, assert_shown, at_once, done, ended, find,
-    insert, record, said, shown, time, while_watched,
+    NO_CAP, Store, account, active, assert_done, assert_nowhere, assert_shown, at_once, done,
+    ended, find, insert, record, said, shown, time, while_watched,
 };
 use crate::record::{EndCause, KeyRecord};
 use crate::store::Written;
@@ -19,7 +19,7 @@ pub async fn rotating_files_the_successor_and_limits_the_old(store: Store) {
     successor.expires_at = Some(time(1000));
     let successor = Arc::new(successor);
     let rotated = store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(70)), 25).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     let expected = KeyRecord {
         expires_at: Some(time(70)),
         replaced_by: Some(successor.id.clone()),
@@ -37,7 +37,7 @@ pub async fn rotating_never_lengthens_a_life(store: Store) {
     let short = insert(&store, short).await;
     let successor = Arc::new(record(&owner, time(10)));
     let rotated = store.rotate(&owner, &short.id, successor, Some(time(70)), 25).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     assert_eq!(shown(&store, &short).await.expires_at, Some(time(20)));
 }
 
@@ -52,7 +52,7 @@ pub async fn rotating_counts_both_during_a_grace(store: Store) {
     assert_eq!(said(rotate(2).await), Written::Refused, "a third key of two");
     assert_shown(&store, &old).await;
     assert_nowhere(&store, &successor).await;
-    assert_eq!(said(rotate(3).await), Written::Done(()));
+    assert_done(rotate(3).await, "rotate");
 }
 
 /// Without a grace, the successor takes the old key's place, at the cap too, and the old secret is a
@@ -62,7 +62,7 @@ pub async fn rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good(st
     let old = insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(10)));
     let rotated = store.rotate(&owner, &old.id, Arc::clone(&successor), None, 1).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     assert_eq!(store.list(&owner).await.unwrap().len(), 1);
     assert_shown(&store, &successor).await;
     let tombstone = ended(&store, old.fingerprint()).await;
@@ -93,7 +93,7 @@ pub async fn a_key_is_rotated_once(store: Store) {
     let old = insert(&store, record(&owner, time(0))).await;
     let first = Arc::new(record(&owner, time(10)));
     let rotated = store.rotate(&owner, &old.id, Arc::clone(&first), Some(time(70)), 25).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     let superseded = shown(&store, &old).await;
     for grace_ends in [Some(time(90)), None] {
         let second = Arc::new(record(&owner, time(11)));
@@ -177,10 +177,10 @@ pub async fn a_rotation_is_seen_whole(store: Store) {
                 let new = Arc::new(record(&owner, time(number)));
                 let rotated =
                     store.rotate(&owner, &old.id, Arc::clone(&new), grace_ends, NO_CAP).await;
-                assert_eq!(said(rotated), Written::Done(()));
+                assert_done(rotated, "rotate");
                 old = new;
             }
         }
     };
-    while_watched([(), ()], look, rotating).await;
+    while_watched(vec![(); 2], look, rotating).await;
 }

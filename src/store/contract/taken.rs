@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::given::{
-    NO_CAP, Store, account, assert_shown, at_once, colliding, done, ended, find, insert, record,
-    said, time,
+    NO_CAP, Store, account, assert_done, assert_shown, at_once, colliding, done, ended, find,
+    insert, record, said, time,
 };
 use crate::record::KeyRecord;
 use crate::store::Written;
@@ -24,7 +24,7 @@ pub async fn a_taken_fingerprint_is_said_and_nothing_is_stored(store: Store) {
     }
     assert_shown(&store, &first).await;
 
-    assert_eq!(said(store.delete(&owner, &first.id, time(1)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &first.id, time(1)).await, "delete");
     assert_taken_by_inserts(&store, &twin).await;
     ended(&store, first.fingerprint()).await;
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::given::{
-    Store, account, assert_shown, ended, insert, live, record, said, secret, shown, time,
+    Store, account, assert_done, assert_shown, ended, insert, live, record, said, secret, shown,
+    time,
 };
 use crate::record::{AccountId, EndCause, Hint, KeyId, KeyName, KeyRecord, Scope, Scopes};
 use crate::store::{Use, Written};
@@ -59,7 +60,7 @@ pub async fn odd_texts_come_back_as_they_were(store: Store) {
         let renamed = store.rename(&made.account, &made.id, name.clone()).await;
         assert_eq!(said(renamed), Written::Done(()), "{odd}");
         assert_eq!(shown(&store, &made).await.name, name);
-        assert_eq!(said(store.delete(&made.account, &made.id, time(1)).await), Written::Done(()));
+        assert_done(store.delete(&made.account, &made.id, time(1)).await, "delete");
         let tombstone = ended(&store, made.fingerprint()).await;
         assert_eq!((&tombstone.name, &tombstone.account), (&name, &made.account));
     }
@@ -104,12 +105,12 @@ pub async fn the_longest_texts_come_back_whole(store: Store) {
     let successor = Arc::new(successor);
     let (owner, id) = (&longest.account, &longest.id);
     let rotated = store.rotate(owner, id, Arc::clone(&successor), Some(time(9)), 25).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     assert_eq!(shown(&store, &longest).await.replaced_by.as_ref(), Some(&successor.id));
     let mut new = secret();
     new.hint = "🗝".repeat(64).parse().unwrap();
     let replaced = store.replace(owner, id, new.clone(), time(2)).await;
-    assert_eq!(said(replaced), Written::Done(()));
+    assert_done(replaced, "replace");
     assert_eq!(live(&store, new.digest.fingerprint()).await.hint, new.hint);
     let tombstone = ended(&store, longest.fingerprint()).await;
     let right = longest.tombstone(EndCause::Regenerated, time(2));
@@ -141,7 +142,7 @@ pub async fn texts_that_look_alike_are_not_the_same(store: Store) {
     assert!(store.get(&owner, &id).await.unwrap().is_none(), "an id in another case");
     assert_eq!(said(store.delete(&owner, &id, time(1)).await), Written::NotFound);
     let id = "Key".parse().unwrap();
-    assert_eq!(said(store.delete(&owner, &id, time(1)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &id, time(1)).await, "delete");
     assert_eq!(store.list(&owner).await.unwrap().len(), 4, "keys whose id is another");
     for key in &keys {
         assert_eq!(store.delete_all(&key.account, time(1)).await.unwrap(), 1, "{:?}", key.account);
@@ -159,7 +160,7 @@ pub async fn times_come_back_to_the_millisecond(store: Store) {
         assert_shown(&store, &made).await;
         store.mark_used(&[Use::new(made.fingerprint(), at)]).await.unwrap();
         assert_eq!(shown(&store, &made).await.last_used_at, Some(at), "the last use");
-        assert_eq!(said(store.delete(&owner, &made.id, at).await), Written::Done(()));
+        assert_done(store.delete(&owner, &made.id, at).await, "delete");
         let ended_at = ended(&store, made.fingerprint()).await.ended_at;
         assert_eq!(ended_at, at, "the end");
     }

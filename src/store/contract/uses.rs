@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::given::{
-    Store, account, assert_nowhere, assert_shown, at_once, ended, insert, record, said, secret,
-    shown, time,
+    Store, account, assert_done, assert_nowhere, assert_shown, at_once, ended, insert, record,
+    said, secret, shown, time,
 };
 use crate::record::KeyRecord;
 use crate::store::{Use, Written};
@@ -29,14 +29,14 @@ pub async fn a_use_is_shown_to_the_millisecond(store: Store) {
         assert_shown(&store, &expected).await;
     }
     let renamed = store.rename(&owner, &key.id, "Renamed".parse().unwrap()).await;
-    assert_eq!(said(renamed), Written::Done(()));
+    assert_done(renamed, "rename");
     assert_eq!(shown(&store, &key).await.last_used_at, Some(at), "after a rename");
     let replaced = store.replace(&owner, &key.id, secret(), time(8)).await;
-    assert_eq!(said(replaced), Written::Done(()));
+    assert_done(replaced, "replace");
     assert_eq!(shown(&store, &key).await.last_used_at, Some(at), "after a new secret");
     let successor = Arc::new(record(&owner, time(9)));
     let rotated = store.rotate(&owner, &key.id, Arc::clone(&successor), Some(time(90)), 25).await;
-    assert_eq!(said(rotated), Written::Done(()));
+    assert_done(rotated, "rotate");
     assert_eq!(shown(&store, &key).await.last_used_at, Some(at), "after a rotation");
     assert_shown(&store, &successor).await;
 }
@@ -78,7 +78,7 @@ pub async fn many_uses_are_noted_in_one_call(store: Store) {
         keys.push(insert(&store, record(&owner, time(number))).await);
     }
     let gone = insert(&store, record(&owner, time(0))).await;
-    assert_eq!(said(store.delete(&owner, &gone.id, time(1)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &gone.id, time(1)).await, "delete");
     let mut uses = vec![Use::new(gone.fingerprint(), time(50))];
     for (number, key) in keys.iter().enumerate() {
         uses.push(Use::new(key.fingerprint(), time(50 + number as u64)));
@@ -86,8 +86,8 @@ pub async fn many_uses_are_noted_in_one_call(store: Store) {
     }
     store.mark_used(&uses).await.unwrap();
     for (number, key) in keys.iter().enumerate() {
-        let used = shown(&store, key).await.last_used_at;
-        assert_eq!(used, Some(time(50 + number as u64)), "key {number} of a call of 1021 uses");
+        let noted = shown(&store, key).await.last_used_at;
+        assert_eq!(noted, Some(time(50 + number as u64)), "key {number} of a call of 1021 uses");
     }
     assert_eq!(store.list(&owner).await.unwrap().len(), keys.len());
 }
@@ -108,7 +108,7 @@ pub async fn a_use_of_what_is_not_live_is_passed_over(store: Store) {
     assert_shown(&store, &now).await;
     assert_eq!(format!("{:?}", ended(&store, key.fingerprint()).await), before);
 
-    assert_eq!(said(store.delete(&owner, &key.id, time(2)).await), Written::Done(()));
+    assert_done(store.delete(&owner, &key.id, time(2)).await, "delete");
     let before = format!("{:?}", ended(&store, now.fingerprint()).await);
     mark(&store, &now, time(5)).await;
     assert_eq!(format!("{:?}", ended(&store, now.fingerprint()).await), before);
@@ -127,7 +127,7 @@ pub async fn a_late_use_never_revives_a_key(store: Store) {
             async move {
                 if number == 1 {
                     let deleted = store.delete(&key.account, &key.id, time(1)).await;
-                    assert_eq!(said(deleted), Written::Done(()));
+                    assert_done(deleted, "delete");
                 } else {
                     mark(&store, &key, time(2 + number as u64)).await;
                 }

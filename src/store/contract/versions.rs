@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::given::{NO_CAP, Store, account, insert, record, said, secret, time};
+use super::given::{NO_CAP, Store, account, assert_done, insert, record, said, secret, time};
 use crate::digest::Fingerprint;
 use crate::record::{KeyName, KeyRecord};
 use crate::store::{CHANGES_KEPT, Change, Changes, NewSecret, Use, Version, Written};
@@ -14,36 +14,34 @@ pub async fn a_write_takes_one_version_and_names_what_it_touched(store: Store) {
     let first = Arc::new(record(&owner, time(0)));
     let print = first.fingerprint();
     let write = store.insert_first(Arc::clone(&first));
-    assert_eq!(said(one_version(&store, "insert_first", &[print], write).await), DONE);
+    assert_done(one_version(&store, "insert_first", &[print], write).await, "insert_first");
     let other = Arc::new(record(&owner, time(0)));
     let write = store.insert(Arc::clone(&other), NO_CAP);
-    assert_eq!(said(one_version(&store, "insert", &[other.fingerprint()], write).await), DONE);
+    assert_done(one_version(&store, "insert", &[other.fingerprint()], write).await, "insert");
     let write = store.rename(&owner, &first.id, "Renamed".parse().unwrap());
-    assert_eq!(said(one_version(&store, "rename", &[print], write).await), DONE);
+    assert_done(one_version(&store, "rename", &[print], write).await, "rename");
 
     let new = secret();
     let now = new.digest.fingerprint();
     let write = store.replace(&owner, &first.id, new, time(1));
-    assert_eq!(said(one_version(&store, "replace", &[print, now], write).await), DONE);
+    assert_done(one_version(&store, "replace", &[print, now], write).await, "replace");
     let second = Arc::new(record(&owner, time(2)));
     let print = second.fingerprint();
     let write = store.rotate(&owner, &first.id, Arc::clone(&second), Some(time(9)), NO_CAP);
-    assert_eq!(said(one_version(&store, "rotate", &[now, print], write).await), DONE);
+    assert_done(one_version(&store, "rotate", &[now, print], write).await, "rotate");
     let third = Arc::new(record(&owner, time(3)));
     let touched = [print, third.fingerprint()];
     let write = store.rotate(&owner, &second.id, Arc::clone(&third), None, NO_CAP);
-    assert_eq!(said(one_version(&store, "rotate at once", &touched, write).await), DONE);
+    assert_done(one_version(&store, "rotate at once", &touched, write).await, "rotate at once");
 
     let write = store.delete(&owner, &third.id, time(4));
-    assert_eq!(said(one_version(&store, "delete", &[third.fingerprint()], write).await), DONE);
+    assert_done(one_version(&store, "delete", &[third.fingerprint()], write).await, "delete");
     insert(&store, record(&account("b"), time(0))).await;
     let fourth = insert(&store, record(&owner, time(4))).await.fingerprint();
     let touched = [now, other.fingerprint(), fourth];
     let write = store.delete_all(&owner, time(5));
     assert_eq!(one_version(&store, "delete_all", &touched, write).await.unwrap(), 3);
 }
-
-const DONE: Written<()> = Written::Done(());
 
 /// Does a write that must take one version and touch exactly these secrets.
 async fn one_version<T>(
@@ -72,7 +70,7 @@ pub async fn what_changes_nothing_takes_no_version(store: Store) {
     let old = insert(&store, record(&owner, time(0))).await;
     let successor = Arc::new(record(&owner, time(1)));
     let rotated = store.rotate(&owner, &old.id, successor, Some(time(50)), NO_CAP).await;
-    assert_eq!(said(rotated), DONE);
+    assert_done(rotated, "rotate");
     let before = latest(&store).await;
     let new = || Arc::new(record(&owner, time(1)));
 
@@ -141,7 +139,7 @@ pub async fn old_changes_are_known_whole_or_forgotten(store: Store) {
     let written = latest(&store).await.get();
     let missing = (CHANGES_KEPT + 5).saturating_sub(written).max(5);
     for name in names.iter().cycle().take(usize::try_from(missing).unwrap()) {
-        assert_eq!(said(store.rename(&owner, &key.id, name.clone()).await), DONE);
+        assert_done(store.rename(&owner, &key.id, name.clone()).await, "rename");
     }
     let end = latest(&store).await;
     assert_eq!(end.get(), written + missing, "each rename takes one version");
