@@ -33,11 +33,29 @@
 //! `examples/custom_store.rs` is a whole program. To let a [`KeyManager`](crate::KeyManager) make and
 //! delete keys in a store of your own, implement [`KeyRegistry`] as well; [`MemoryStore`] is the one
 //! to read first.
+//!
+//! What these docs promise of a registry is checked by code: with the feature `testing`, one line in
+//! your tests examines your store as this crate's own are examined.
+//!
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! # use tower_api_key::MemoryStore as MyStore;
+//! use tower_api_key::store::contract::Subject;
+//!
+//! tower_api_key::store_contract!(my_store, async || Subject::new(MyStore::new()));
+//! # fn main() {}
+//! ```
+//!
+//! It becomes a module of tests, one a promise, such as `my_store::the_cap_holds_under_races`; the
+//! module `store::contract` says more.
 
 mod arc;
 #[cfg(feature = "cache")]
 mod cached;
 mod changes;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod contract;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -10,6 +10,7 @@ mod allocations;
 mod axum;
 mod cache;
 mod contract;
+mod contract_broken;
 mod decision;
 mod examples;
 mod forgery;
