@@ -25,6 +25,41 @@ impl<T: Clock + ?Sized> Clock for Arc<T> {
     }
 }
 
+/// Measures how long ago something was. Unlike a [`Clock`], nobody sets it back.
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub trait Monotonic: Send + Sync + 'static {
+    /// The time since some moment that stays the same while the process runs. Never goes back.
+    fn elapsed(&self) -> Duration;
+}
+
+/// On Linux and Android it goes on while the machine is suspended: what was cached before a laptop
+/// was closed or a virtual machine was paused is as old afterwards as it looks on the wall.
+/// Elsewhere it is [`Instant`](std::time::Instant), which may stand still meanwhile.
+#[cfg(feature = "cache")]
+impl Monotonic for SystemClock {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn elapsed(&self) -> Duration {
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Negative before the machine started, so never; then nothing is fresh.
+        Duration::try_from(since_boot).unwrap_or(Duration::MAX)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn elapsed(&self) -> Duration {
+        use std::time::Instant;
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+}
+
+#[cfg(feature = "cache")]
+impl<T: Monotonic + ?Sized> Monotonic for Arc<T> {
+    fn elapsed(&self) -> Duration {
+        (**self).elapsed()
+    }
+}
+
 /// A clock that a test sets by hand; its clones share one time.
 ///
 /// ```
@@ -36,37 +71,60 @@ impl<T: Clock + ?Sized> Clock for Arc<T> {
 /// assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<SystemTime>>);
+pub struct ManualClock(Arc<Mutex<Hands>>);
+
+#[derive(Debug)]
+struct Hands {
+    now: SystemTime,
+    #[cfg(feature = "cache")]
+    elapsed: Duration,
+}
 
 impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn at(now: SystemTime) -> Self {
-        Self(Arc::new(Mutex::new(now)))
+        Self(Arc::new(Mutex::new(Hands {
+            now,
+            #[cfg(feature = "cache")]
+            elapsed: Duration::ZERO,
+        })))
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass: for the time of day and, with the feature `cache`, as `Monotonic`.
     ///
     /// # Panics
     ///
     /// When the time would leave what [`SystemTime`] can hold.
     pub fn advance(&self, by: Duration) {
-        *self.lock() += by;
+        let mut hands = self.lock();
+        hands.now += by;
+        #[cfg(feature = "cache")]
+        {
+            hands.elapsed += by;
+        }
     }
 
-    /// Sets the clock, forward or back.
+    /// Sets the time of day, forward or back. No time passes by that.
     pub fn set(&self, now: SystemTime) {
-        *self.lock() = now;
+        self.lock().now = now;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, SystemTime> {
-        // A `SystemTime` is whole at any moment: a panic elsewhere cannot have left half of one.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Hands> {
+        // Hands point somewhere at any moment: a panic elsewhere cannot have left half of one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        *self.lock()
+        self.lock().now
+    }
+}
+
+#[cfg(feature = "cache")]
+impl Monotonic for ManualClock {
+    fn elapsed(&self) -> Duration {
+        self.lock().elapsed
     }
 }

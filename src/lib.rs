@@ -95,6 +95,9 @@ pub mod docs {
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Fingerprint, KeyDigest};
 pub use extract::API_KEY;
@@ -110,6 +113,9 @@ pub use rejection::{Refusal, Rejection, RejectionKind};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use store::SqliteStore;
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use store::{CacheSettings, CachedStore};
 pub use store::{
     Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
     StoreError, Use, Version, Written,

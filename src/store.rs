@@ -33,9 +33,29 @@
 //! `examples/custom_store.rs` is a whole program. To let a [`KeyManager`](crate::KeyManager) make and
 //! delete keys in a store of your own, implement [`KeyRegistry`] as well; [`MemoryStore`] is the one
 //! to read first.
+//!
+//! What these docs promise of a registry is checked by code: with the feature `testing`, one line in
+//! your tests examines your store as this crate's own are examined.
+//!
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! # use tower_api_key::MemoryStore as MyStore;
+//! use tower_api_key::store::contract::Subject;
+//!
+//! tower_api_key::store_contract!(my_store, async || Subject::new(MyStore::new()));
+//! # fn main() {}
+//! ```
+//!
+//! It becomes a module of tests, one a promise, such as `my_store::the_cap_holds_under_races`; the
+//! module `store::contract` says more.
 
 mod arc;
+#[cfg(feature = "cache")]
+mod cached;
 mod changes;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod contract;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -45,6 +65,7 @@ mod redis;
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod stored;
+mod uniform;
 
 use std::error::Error;
 use std::fmt;
@@ -56,6 +77,9 @@ use std::time::{Duration, SystemTime};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisOptions, RedisStore};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use cached::{CacheSettings, CachedStore};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -273,7 +297,7 @@ impl fmt::Debug for Lookup {
 }
 
 /// Why a store could not answer. Never means that there is no such key.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// It could not be reached or could not do its work.
@@ -283,7 +307,7 @@ pub enum StoreError {
         store: &'static str,
         /// What it said.
         #[source]
-        source: Box<dyn Error + Send + Sync>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// It did not answer in time.
     #[error("the {store} store did not answer within {limit:?}")]
@@ -329,6 +353,6 @@ impl StoreError {
         store: &'static str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self::Unavailable { store, source: source.into() }
+        Self::Unavailable { store, source: source.into().into() }
     }
 }

@@ -25,6 +25,11 @@ pub(crate) struct Flags {
     #[arg(long)]
     store: Option<Store>,
 
+    /// Answer from memory what the store has said in the last 30 seconds. For a store that no other
+    /// server shares: what is deleted there is seen here only when that time is over.
+    #[arg(long)]
+    pub(crate) cache: bool,
+
     /// The certificate chain, in PEM; without it, a self-signed one is made.
     #[arg(long, requires = "key")]
     pub(crate) cert: Option<PathBuf>,

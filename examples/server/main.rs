@@ -1,7 +1,7 @@
 //! A whole service behind API keys: `cargo run --example server`.
 //!
 //! HTTPS on one port; a plain port beside it that refuses every call, to show the rule. The keys are
-//! in a SQLite file. On the first start it prints the account's first key, once, and a `curl` line.
+//! in a SQLite file, unless `--store` says otherwise. On the first start it prints the account's first key, once, and a `curl` line.
 //!
 //! ```text
 //! GET    /v2/test             is my key valid, and for which account?
@@ -34,8 +34,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_api_key::axum::{Protected, protect};
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
-    AccountId, ApiKeyLayer, KeyManager, KeyRegistry, MemoryStore, NewKey, SqliteStore, Transport,
-    TrustedProxies,
+    AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
+    NewKey, PostgresStore, RedisStore, SqliteStore, Transport, TrustedProxies,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -70,6 +70,10 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
     let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
     let Opened { store, file } = open(&flags.store()).await?;
+    let store: Arc<dyn KeyRegistry> = match flags.cache {
+        true => Arc::new(CachedStore::new(store, CacheSettings::default())),
+        false => store,
+    };
     let webhooks = Webhooks::open(flags.webhooks_file())?;
     let certificate = certificate::load_or_make(&flags)?;
 
@@ -115,6 +119,12 @@ async fn open(store: &Store) -> Result<Opened, Failure> {
         Store::Sqlite(path) => {
             let file = SqliteStore::open(path).await?;
             Opened { store: Arc::new(file.clone()), file: Some(file) }
+        }
+        Store::Postgres(url) => {
+            Opened { store: Arc::new(PostgresStore::connect(url).await?), file: None }
+        }
+        Store::Redis(url) => {
+            Opened { store: Arc::new(RedisStore::connect(url).await?), file: None }
         }
     })
 }

@@ -36,7 +36,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-fn allocations<T>(work: impl FnOnce() -> T) -> (T, usize) {
+/// What some work gives, and how often it allocates.
+pub(crate) fn allocations<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = COUNT.get();
     let result = work();
     (result, COUNT.get() - before)

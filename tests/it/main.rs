@@ -8,13 +8,17 @@
 
 mod allocations;
 mod axum;
+mod cache;
 mod contract;
+mod contract_broken;
 mod decision;
 mod examples;
 mod faults;
 mod forgery;
+mod harness;
 mod manager;
 mod postgres;
+mod redis;
 mod server;
 mod servers;
 mod sockets;

@@ -4,15 +4,16 @@
 //! atomic pointer would be copied whole at every write. So: 64 maps, each under a lock of its own.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{PoisonError, RwLock};
 
 use crate::digest::Fingerprint;
 use crate::store::Entry;
+use crate::store::uniform::BuildUniform;
 
 const SHARDS: usize = 64;
 
-type Map = HashMap<Fingerprint, Entry, BuildHasherDefault<Uniform>>;
+/// Only keys that this service made are in it, so nobody can choose what collides.
+type Map = HashMap<Fingerprint, Entry, BuildUniform>;
 
 pub(super) struct Index(Box<[RwLock<Map>]>);
 
@@ -37,28 +38,6 @@ impl Index {
 impl Default for Index {
     fn default() -> Self {
         Self((0..SHARDS).map(|_| RwLock::default()).collect())
-    }
-}
-
-/// Passes a fingerprint through: it is part of a SHA-256 already, and only keys that this service
-/// made are in the maps, so that nobody can choose what collides.
-#[derive(Default)]
-struct Uniform(u64);
-
-impl Hasher for Uniform {
-    fn write_u64(&mut self, fingerprint: u64) {
-        self.0 = fingerprint;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Not used by `Fingerprint`; right all the same.
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

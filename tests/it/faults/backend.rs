@@ -88,6 +88,15 @@ impl Backend {
         soon(waiting).await;
     }
 
+    /// Has the server forget what it keeps of the calls it has seen, so that the next says it all.
+    pub(super) async fn forget_calls(&self) {
+        match self {
+            // Keeps nothing for us.
+            Self::Postgres { .. } => {}
+            Self::Redis { server } => assert_eq!(server.say("SCRIPT FLUSH").await, "+OK"),
+        }
+    }
+
     pub(super) fn kill(&self) {
         block_in_place(|| each!(self, server => server.kill()));
     }

@@ -1,13 +1,13 @@
 //! A store that fails at one chosen call, before or after the call took effect, or panics, or never
 //! answers; and what is then true of the keys.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, Changes, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore,
-    Lookup, ManageError, MemoryStore, NewSecret, StoreError, Use, Version, Written,
+    AccountId, CacheSettings, CachedStore, Changes, Fingerprint, KeyId, KeyManager, KeyName,
+    KeyRecord, KeyRegistry, KeyStore, Lookup, ManageError, MemoryStore, NewSecret, StoreError, Use,
+    Version, Written,
 };
 
 use super::state::coherent;
@@ -27,27 +27,49 @@ pub(super) enum How {
     Never,
 }
 
-/// A store that fails once, at the call of this number.
+/// A store that fails once, after so many calls. Clones share the count.
 #[derive(Clone)]
 pub(super) struct Failing<S> {
     inner: S,
     how: How,
-    /// Calls until then; less than 0 when it has failed.
-    left: Arc<std::sync::atomic::AtomicIsize>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    Never,
+    After(usize),
+    Failed,
 }
 
 impl<S> Failing<S> {
-    pub(super) fn at(inner: S, call: usize, how: How) -> Self {
-        let left = isize::try_from(call).unwrap();
-        Self { inner, how, left: Arc::new(left.into()) }
+    fn new(inner: S, how: How) -> Self {
+        Self { inner, how, plan: Arc::new(Mutex::new(Plan::Never)) }
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.left.load(Ordering::SeqCst) < 0
+    /// Lets so many calls pass from now on, and then fails.
+    fn fail_after(&self, calls: usize) {
+        *self.plan.lock().unwrap() = Plan::After(calls);
+    }
+
+    fn has_failed(&self) -> bool {
+        *self.plan.lock().unwrap() == Plan::Failed
+    }
+
+    /// Lets everything pass from now on.
+    fn calm(&self) {
+        *self.plan.lock().unwrap() = Plan::Never;
     }
 
     fn fails_now(&self) -> bool {
-        self.left.fetch_sub(1, Ordering::SeqCst) == 0
+        let mut plan = self.plan.lock().unwrap();
+        let now = *plan == Plan::After(0);
+        *plan = match *plan {
+            Plan::After(0) => Plan::Failed,
+            Plan::After(calls) => Plan::After(calls - 1),
+            plan => plan,
+        };
+        now
     }
 
     async fn call<T>(
@@ -215,61 +237,83 @@ async fn operate(
     }
 }
 
-/// Whatever call of an operation fails: the operation says so, and it is done or not done as a whole.
-/// A key is accepted exactly when it is listed.
+/// A store over the one that fails.
+type Over = fn(Failing<MemoryStore>) -> Store;
+
 #[tokio::test]
 async fn an_operation_whose_store_fails_is_whole() {
+    every_failure_is_whole("memory", |failing| Arc::new(failing)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_whose_store_fails_under_the_cache_is_whole() {
+    let over: Over = |failing| Arc::new(CachedStore::new(failing, CacheSettings::default()));
+    every_failure_is_whole("cache", over).await;
+}
+
+/// Whatever call of an operation fails: the operation says so, and it is done or not done as a whole.
+/// A key is accepted exactly when it is listed.
+async fn every_failure_is_whole(name: &str, over: Over) {
     let mut failures = 0;
     for operation in OPERATIONS {
         for how in [Before, After] {
-            for call in 0.. {
-                let failing = Failing::at(MemoryStore::new(), call, how);
-                let store = Arc::new(failing.inner.clone());
-                if !fails_whole(failing, store, operation).await {
+            for calls in 0.. {
+                let failing = Failing::new(MemoryStore::new(), how);
+                if !fails_whole(failing, calls, over, operation).await {
                     break;
                 }
                 failures += 1;
             }
         }
     }
-    println!("{failures} failures in {} operations", OPERATIONS.len());
+    println!("{name}: {failures} failures in {} operations", OPERATIONS.len());
     assert!(failures >= 2 * 13, "some operations call the store more than once: {failures}");
 }
 
-/// Whether the call was reached. `through` is what is asked; `truth` never fails.
-async fn fails_whole(failing: Failing<MemoryStore>, truth: Store, operation: &str) -> bool {
-    let owner = account("a");
+/// Whether an operation came to the call that fails.
+async fn fails_whole(
+    failing: Failing<MemoryStore>,
+    calls: usize,
+    over: Over,
+    operation: &str,
+) -> bool {
+    let (truth, through): (Store, Store) = (Arc::new(failing.inner.clone()), over(failing.clone()));
+    let (owner, newcomer) = (account("a"), account("newcomer"));
     let limit = if operation == "create at the cap" { 2 } else { 3 };
-    let prepared = KeyManager::new(Arc::clone(&truth), "acme".parse().unwrap());
-    let (first, second) = (
-        prepared.create(&owner, named("first")).await.unwrap(),
-        prepared.create(&owner, named("second")).await.unwrap(),
-    );
+    let manager = KeyManager::new(Arc::clone(&through), "acme".parse().unwrap());
+    let first = manager.create(&owner, named("first")).await.unwrap();
+    let second = manager.create(&owner, named("second")).await.unwrap();
     let id = first.record().id.clone();
     let mut texts = vec![text(first), text(second)];
-    let before = format!("{:?}", truth.list(&owner).await.unwrap());
-    let manager = KeyManager::new(failing.clone(), "acme".parse().unwrap()).with_limit(limit);
-    let answer = operate(&manager, operation, &owner, &id).await;
-    assert_eq!(failing.has_failed(), matches!(answer, Err(ManageError::Store(_))), "{operation}");
-
-    if let Ok(issued) = &answer {
-        texts.extend(issued.clone());
+    let door = Door::of(Arc::clone(&through));
+    for text in &texts {
+        assert_eq!(door.status(text).await, 200, "where it can be kept, it is kept now");
     }
+    let before = format!("{:?}", truth.list(&owner).await.unwrap());
+
+    failing.fail_after(calls);
+    let answer = operate(&manager.with_limit(limit), operation, &owner, &id).await;
+    let has_failed = failing.has_failed();
+    failing.calm();
+    assert_eq!(has_failed, matches!(answer, Err(ManageError::Store(_))), "{operation} {answer:?}");
+    texts.extend(answer.ok().flatten());
+
     let secrets: Vec<_> =
         texts.iter().map(|text| crate::support::digest(text).fingerprint()).collect();
     let listed = coherent(&truth, &owner, &secrets[..2]).await;
+    let seen = coherent(&through, &owner, &secrets[..2]).await;
+    assert_eq!(format!("{listed:?}"), format!("{seen:?}"), "{operation}");
     assert!(listed.len() <= limit, "{operation}: the cap");
-    let all = [listed.clone(), truth.list(&account("newcomer")).await.unwrap()].concat();
-    let door = Door::of(truth);
+    if has_failed && failing.how == Before {
+        assert_eq!(before, format!("{listed:?}"), "{operation}: nothing happened");
+    }
+    let all = [listed, truth.list(&newcomer).await.unwrap()].concat();
     for (text, secret) in texts.iter().zip(&secrets) {
         let is_live = all.iter().any(|record| record.fingerprint() == *secret);
         assert_eq!(door.status(text).await, if is_live { 200 } else { 401 }, "{operation}");
     }
     assert_eq!(door.status(&texts[1]).await, 200, "{operation}: a key that has no part in it");
-    if failing.has_failed() && failing.how == Before {
-        assert_eq!(before, format!("{listed:?}"), "{operation}: nothing happened");
-    }
-    failing.has_failed()
+    has_failed
 }
 
 /// A store may panic, or never answer: one request is refused in time, and the next is not.
@@ -278,8 +322,10 @@ async fn a_store_that_panics_or_hangs_refuses_one_request() {
     for how in [Before, After, Panics, PanicsLater, Never] {
         let memory = MemoryStore::new();
         let (_, key) = crate::support::with_key(memory.clone()).await;
-        let door = Door::of(Arc::new(Failing::at(memory, 1, how)));
+        let failing = Failing::new(memory, how);
+        let door = Door::of(Arc::new(failing.clone()));
         assert_eq!(door.status(&key).await, 200);
+        failing.fail_after(0);
         let (status, took) = soon(door.ask(&key)).await;
         assert_eq!(status, 503, "{how:?}");
         assert!(took < Duration::from_secs(1), "{how:?}: {took:?}");
@@ -293,18 +339,21 @@ async fn a_store_that_panics_or_hangs_refuses_one_request() {
 async fn requests_do_not_wait_for_one_that_hangs() {
     let memory = MemoryStore::new();
     let (_, key) = crate::support::with_key(memory.clone()).await;
-    let door = Door::of(Arc::new(Failing::at(memory, 0, Never)));
-    let answered = AtomicUsize::new(0);
-    let hanging = door.ask(&key);
-    let others = async {
+    let failing = Failing::new(memory, Never);
+    failing.fail_after(0);
+    let door = Door::of(Arc::new(failing.clone()));
+    let hanging = tokio::spawn({
+        let (door, key) = (door.clone(), key.clone());
+        async move { door.ask(&key).await }
+    });
+    while !failing.has_failed() {
         tokio::task::yield_now().await;
-        for _ in 0..100 {
-            assert_eq!(door.status(&key).await, 200);
-            answered.fetch_add(1, Ordering::SeqCst);
-        }
-        answered.load(Ordering::SeqCst)
-    };
-    let ((status, took), _) = tokio::join!(hanging, others);
-    assert_eq!((status, answered.load(Ordering::SeqCst)), (503, 100));
-    assert!(took < Duration::from_secs(1));
+        assert!(!hanging.is_finished());
+    }
+    for _ in 0..100 {
+        let (status, took) = door.ask(&key).await;
+        assert!(status == 200 && took < Duration::from_millis(500), "{status} in {took:?}");
+    }
+    let (status, took) = hanging.await.unwrap();
+    assert!(status == 503 && took < Duration::from_secs(1), "{status} in {took:?}");
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tower_api_key::{AccountId, Fingerprint};
+
 use super::ledger::Ledger;
 use super::state::coherent;
 use super::{Backend, Store};
 use crate::support::{account, soon};
-
-/// Tasks that write at the same time.
-const WRITERS: usize = 3;
 
 /// After each of so many kills at different moments: no answered creation is lost, and nothing whose
 /// end was answered lives.
@@ -22,9 +21,8 @@ pub(super) async fn answered_writes_survive(backend: Backend, kills: u64) {
     for round in 0..kills {
         let ledger = Ledger::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let writers = [0, 1, 2_usize].map(|writer| {
-            assert!(writer < WRITERS);
-            tokio::spawn(write_on(Arc::clone(&store), ledger.clone(), writer, Arc::clone(&stop)))
+        let writers = owners().map(|owner| {
+            tokio::spawn(write_on(Arc::clone(&store), ledger.clone(), owner, Arc::clone(&stop)))
         });
         // Somewhere in the middle of the work, at another place each time.
         tokio::time::sleep(Duration::from_micros(5_000 + round * 1_237 % 60_000)).await;
@@ -41,8 +39,8 @@ pub(super) async fn answered_writes_survive(backend: Backend, kills: u64) {
         all.take(&ledger);
     }
     let (created, ended) = all.check(&store).await;
-    for writer in 0..WRITERS {
-        coherent(&store, &owner(writer), &[]).await;
+    for owner in owners() {
+        coherent(&store, &owner, &[]).await;
     }
     println!(
         "{}: {kills} kills in {:.0?}, {created} answered creations, {ended} answered ends, slowest restart {slowest:.0?}",
@@ -53,12 +51,12 @@ pub(super) async fn answered_writes_survive(backend: Backend, kills: u64) {
     assert!(created > 3 * least && ended > least, "{created} {ended}");
 }
 
-fn owner(writer: usize) -> tower_api_key::AccountId {
-    account(&format!("writer-{writer}"))
+/// Those who write at the same time.
+fn owners() -> [AccountId; 3] {
+    ["one", "two", "three"].map(account)
 }
 
-async fn write_on(store: Store, ledger: Ledger, writer: usize, stop: Arc<AtomicBool>) {
-    let owner = owner(writer);
+async fn write_on(store: Store, ledger: Ledger, owner: AccountId, stop: Arc<AtomicBool>) {
     for number in 0_u32.. {
         if stop.load(Ordering::SeqCst) {
             return;
@@ -77,11 +75,8 @@ async fn write_on(store: Store, ledger: Ledger, writer: usize, stop: Arc<AtomicB
 }
 
 async fn answers(store: &Store) {
-    while store.list(&account("a")).await.is_err() || store.find(probe()).await.is_err() {
+    let probe = Fingerprint::from_bytes([0; 8]);
+    while store.list(&account("a")).await.is_err() || store.find(probe).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-fn probe() -> tower_api_key::Fingerprint {
-    tower_api_key::Fingerprint::from_bytes([0; 8])
 }

@@ -137,6 +137,8 @@ impl Postgres {
             "max_connections=200".to_owned(),
             "shared_buffers=16MB".to_owned(),
             "unix_socket_directories=".to_owned(),
+            // One call after a crash in place of one for each file.
+            "recovery_init_sync_method=syncfs".to_owned(),
             // In the data folder, and gone with it.
             "dynamic_shared_memory_type=mmap".to_owned(),
         ] {
@@ -251,7 +253,7 @@ impl Postgres {
 }
 
 /// What a statement with one whole number as its answer says.
-pub(super) async fn number(url: &str, statement: &'static str) -> Result<i64, sqlx::Error> {
+pub(crate) async fn number(url: &str, statement: &'static str) -> Result<i64, sqlx::Error> {
     use sqlx::Connection as _;
     let mut connection = sqlx::PgConnection::connect(url).await?;
     let number = sqlx::query_scalar(statement).fetch_one(&mut connection).await?;

@@ -1,5 +1,4 @@
 use std::collections::HashSet;
-use std::hash::Hash as _;
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
@@ -77,26 +76,6 @@ fn digests_spread_over_all_shards() {
         })
         .collect();
     assert_eq!(shards.len(), SHARDS);
-}
-
-#[test]
-fn a_fingerprint_is_its_own_hash() {
-    let mut hasher = Uniform::default();
-    let fingerprint = fingerprint(0x0123_4567_89ab_cdef);
-    fingerprint.hash(&mut hasher);
-    assert_eq!(hasher.finish(), u64::from_ne_bytes(*fingerprint.as_bytes()));
-}
-
-#[test]
-fn bytes_of_other_lengths_are_hashed_too() {
-    let hash = |bytes: &[u8]| {
-        let mut hasher = Uniform::default();
-        hasher.write(bytes);
-        hasher.finish()
-    };
-    assert_eq!(hash(b"abc"), hash(b"abc"));
-    assert_ne!(hash(b"abc"), hash(b"abd"));
-    assert_ne!(hash(b"abc"), hash(b"acb"));
 }
 
 #[test]

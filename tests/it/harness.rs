@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::postgres::{Postgres, number};
-use super::process::Process;
-use super::{Disk, PgBouncer, Redis, Wire, free_port, local};
+use crate::servers::postgres::{Postgres, number};
+use crate::servers::process::Process;
+use crate::servers::{Disk, PgBouncer, Redis, Wire, free_port, local};
 use crate::support::{Program, soon};
 
 async fn is_silent(work: impl Future) -> bool {
@@ -208,7 +208,7 @@ async fn nothing_outlives_a_killed_test_process() {
 
 #[test]
 fn a_process_that_ends_before_it_is_ready_says_why() {
-    let folder = super::folder::Folder::new();
+    let folder = crate::servers::folder::Folder::new();
     let mut command = Command::new("sh");
     command.args(["-c", "echo no reason >&2"]).stdin(Stdio::null());
     let mut process = Process::start(&mut command, &folder.path().join("log"), "KILL");

@@ -6,12 +6,11 @@
 //! `TOWER_API_KEY_TEST_SERVERS=required` that is a failure.
 
 mod disk;
-mod folder;
+pub(crate) mod folder;
 mod pgbouncer;
-mod postgres;
-mod process;
+pub(crate) mod postgres;
+pub(crate) mod process;
 mod redis;
-mod tests;
 mod wire;
 
 use std::io::Write as _;
@@ -44,7 +43,7 @@ fn left_out(reason: &str) {
 
 /// A port that is free now and that no outgoing connection takes later: below the range from which
 /// the system gives those theirs, so that a server can come back on it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Processes that run at once begin at different places.
     let start = std::process::id().wrapping_mul(7919);
@@ -58,7 +57,7 @@ fn free_port() -> u16 {
     panic!("no free port");
 }
 
-fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 

@@ -1,0 +1,281 @@
+//! What the layer costs a whole server: CPU time per request over TLS, with the layer and without it,
+//! for each store behind its cache: `cargo bench --bench server`.
+//!
+//! The server is this program again, in a process of its own, so that its time is counted apart from
+//! the client's. It serves the example server's bookings as the example does.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark")]
+
+#[allow(unreachable_pub, dead_code, missing_docs, reason = "the example's own")]
+#[path = "../examples/server/bookings.rs"]
+mod bookings;
+#[allow(unreachable_pub, dead_code, missing_docs, reason = "the example's own")]
+#[path = "../examples/server/failure.rs"]
+mod failure;
+#[allow(
+    unused,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::allow_attributes_without_reason,
+    reason = "shared with the tests"
+)]
+#[path = "../tests/it/servers/mod.rs"]
+mod servers;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower_api_key::axum::protect;
+use tower_api_key::tls::AxumServerAcceptor;
+use tower_api_key::{
+    AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
+    NewKey, PostgresStore, RedisStore, SqliteStore, Transport,
+};
+
+/// In the environment of the server's process: which store it is to use.
+const SERVE: &str = "BENCH_SERVE";
+
+const REQUESTS: usize = 5_000;
+const CONNECTIONS: usize = 4;
+const ROUNDS: usize = 7;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Ok(store) = std::env::var(SERVE) {
+        runtime.block_on(serve(&store));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = servers::Postgres::options().durable().start();
+    let redis = servers::Redis::start(&servers::Redis::DURABLE);
+    let mut stores = vec![
+        ("memory", "memory:".to_owned()),
+        ("sqlite", format!("sqlite:{}", folder.path().join("keys.db").display())),
+    ];
+    if let Some(server) = &postgres {
+        stores.push(("postgres", runtime.block_on(server.fresh_database())));
+    }
+    if let Some(server) = &redis {
+        stores.push(("redis", server.fresh_database()));
+    }
+    println!(
+        "CPU time per request over TLS, the quietest of {ROUNDS} rounds of {REQUESTS} requests"
+    );
+    for (name, url) in &stores {
+        let with = Server::start(url);
+        let without = Server::start("none");
+        let (mut least_with, mut least_without) = (f64::MAX, f64::MAX);
+        // In turn, so that what else the machine does falls on both.
+        for _ in 0..ROUNDS {
+            least_without = least_without.min(runtime.block_on(without.microseconds_per_request()));
+            least_with = least_with.min(runtime.block_on(with.microseconds_per_request()));
+        }
+        println!(
+            "{name:<10} without the layer {least_without:>6.1} µs, with it {least_with:>6.1} µs: {:.3} of the requests per CPU second  aim 0.97",
+            least_without / least_with
+        );
+    }
+}
+
+/// The server, and a key that opens it.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    key: String,
+}
+
+impl Server {
+    fn start(store: &str) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        let mut process = command.env(SERVE, store).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = lines.next().unwrap().unwrap().parse().unwrap();
+        let key = lines.next().unwrap().unwrap();
+        Self { process, address, key }
+    }
+
+    async fn microseconds_per_request(&self) -> f64 {
+        let request = format!(
+            "GET /v2/bookings?limit=1 HTTP/1.1\r\nHost: localhost\r\nAPI-Key: {}\r\n\r\n",
+            self.key
+        );
+        let before = self.cpu_nanoseconds();
+        let connections: Vec<_> = (0..CONNECTIONS)
+            .map(|_| tokio::spawn(ask(self.address, request.clone(), REQUESTS / CONNECTIONS)))
+            .collect();
+        for connection in connections {
+            connection.await.unwrap();
+        }
+        #[allow(clippy::cast_precision_loss, reason = "some milliseconds")]
+        let microseconds = (self.cpu_nanoseconds() - before) as f64 / 1000.0;
+        #[allow(clippy::cast_precision_loss, reason = "some thousands")]
+        let requests = REQUESTS as f64;
+        microseconds / requests
+    }
+
+    /// What the process's threads have spent on a CPU, as the scheduler counts it.
+    fn cpu_nanoseconds(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let spent = tasks.filter_map(|task| {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        spent.sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Sends a request again and again over one connection.
+async fn ask(address: SocketAddr, request: String, times: usize) {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut stream =
+        tls::connector().connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let mut buffer = vec![0; 16 * 1024];
+    for _ in 0..times {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut read = 0;
+        loop {
+            let more = stream.read(&mut buffer[read..]).await.unwrap();
+            assert!(more > 0, "the server closed the connection");
+            read += more;
+            if is_whole(&buffer[..read]) {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether an answer has come whole; it must be a 200.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = std::str::from_utf8(answer).unwrap();
+    assert!(text.starts_with(&"HTTP/1.1 200"[..text.len().min(12)]), "{text}");
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length: Option<usize> = head.lines().find_map(|line| {
+        line.to_ascii_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())
+    });
+    body.len() == length.unwrap_or_else(|| panic!("no length: {head}"))
+}
+
+/// Serves the bookings; says where, and which key opens them.
+async fn serve(store: &str) {
+    let api = Router::new().route("/v2/bookings", get(bookings::list));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let say = |key: &str| {
+        let mut out = std::io::stdout();
+        writeln!(out, "{address}\n{key}").unwrap();
+        out.flush().unwrap();
+    };
+    let config = axum_server::tls_rustls::RustlsConfig::from_config(tls::server());
+    let server = axum_server::from_tcp(listener).unwrap();
+    // The same acceptor for both: what is measured is the layer.
+    let server = server.acceptor(AxumServerAcceptor::new(config));
+    if store == "none" {
+        say("no key");
+        server.serve(api.into_make_service()).await.unwrap();
+        return;
+    }
+    let store = CachedStore::new(open(store).await, CacheSettings::default());
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let account: AccountId = "admin@example.com".parse().unwrap();
+    let issued = manager.create(&account, NewKey::new("bench".parse().unwrap())).await.unwrap();
+    say(issued.reveal().as_str());
+    let layer = ApiKeyLayer::new(store).with_transport(Transport::tls());
+    server.serve(protect(api, layer).into_make_service()).await.unwrap();
+}
+
+async fn open(store: &str) -> Arc<dyn KeyRegistry> {
+    match store.split_once(':').unwrap() {
+        ("memory", _) => Arc::new(MemoryStore::new()),
+        ("sqlite", path) => Arc::new(SqliteStore::open(path).await.unwrap()),
+        ("postgres", _) => Arc::new(PostgresStore::connect(store).await.unwrap()),
+        _ => Arc::new(RedisStore::connect(store).await.unwrap()),
+    }
+}
+
+/// Both ends of TLS, with a certificate made for this run.
+mod tls {
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::ring::default_provider())
+    }
+
+    pub(super) fn server() -> Arc<rustls::ServerConfig> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key);
+        Arc::new(config.unwrap())
+    }
+
+    pub(super) fn connector() -> tokio_rustls::TlsConnector {
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Any(provider())))
+            .with_no_client_auth();
+        Arc::new(config).into()
+    }
+
+    /// The certificate is this program's own.
+    #[derive(Debug)]
+    struct Any(Arc<rustls::crypto::CryptoProvider>);
+
+    impl rustls::client::danger::ServerCertVerifier for Any {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

@@ -1,0 +1,819 @@
+//! Redis: which servers are refused, what is survived, what the data look like.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tower_api_key::{
+    Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
+    RedisStore, StoreError, Use, Version, Written,
+};
+
+use crate::support::{Log, account, digest, record, soon, time};
+
+/// A redis-server of this test's own, in a folder of its own. Gone when dropped, and also when the
+/// tests are killed: it is kept by a shell that waits for the end of its input.
+pub(crate) struct RedisServer {
+    port: u16,
+    folder: PathBuf,
+    arguments: Vec<String>,
+    keeper: Child,
+    server: String,
+}
+
+const KEEPER: &str = r#"
+folder=$1; shift
+redis-server "$@" >>"$folder/log" 2>&1 </dev/null &
+echo $!
+read -r word
+kill -9 $! 2>/dev/null
+wait
+[ "$word" = keep ] || rm -rf "$folder"
+"#;
+
+impl RedisServer {
+    /// With an append-only file, on a free port.
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap().keep();
+        Self::start_in(folder, arguments)
+    }
+
+    fn start_in(folder: PathBuf, arguments: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut all = vec!["--port".to_owned(), port.to_string()];
+        let given = ["--dir", folder.to_str().unwrap(), "--appendonly", "yes", "--save", ""];
+        all.extend(given.iter().chain(arguments).map(|&argument| argument.to_owned()));
+        // The last of a setting counts, so a test may say `--appendonly no`, or serve TLS on the port.
+        for argument in &mut all {
+            *argument = argument.replace("$PORT", &port.to_string());
+        }
+        let (keeper, server) = Self::run(&folder, &all);
+        let started = Self { port, folder, arguments: all, keeper, server };
+        started.wait();
+        started
+    }
+
+    fn run(folder: &std::path::Path, arguments: &[String]) -> (Child, String) {
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(folder).args(arguments);
+        let mut keeper =
+            keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut server = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut server).unwrap();
+        (keeper, server.trim().to_owned())
+    }
+
+    fn wait(&self) {
+        for _ in 0..500 {
+            if self.answers() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let log = std::fs::read_to_string(self.folder.join("log"));
+        panic!("redis-server (version 7 or later) does not answer: {log:?}");
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        if self.arguments.iter().any(|argument| argument == "--tls-port") {
+            return true;
+        }
+        stream.write_all(b"PING\r\n").unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).is_ok() && (&answer == b"+PONG" || &answer == b"-NOAU")
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.server]).status().unwrap().success());
+    }
+
+    /// Kills the server; then starts it anew, with what it had.
+    fn kill(&mut self) {
+        self.signal("-9");
+        self.keeper.stdin.take().unwrap().write_all(b"keep\n").unwrap();
+        self.keeper.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        (self.keeper, self.server) = Self::run(&self.folder, &self.arguments);
+        self.wait();
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn options(&self) -> RedisOptions {
+        RedisOptions::new(self.url())
+    }
+
+    async fn connect(&self) -> RedisStore {
+        self.options().connect().await.unwrap()
+    }
+
+    /// What `redis-cli` prints for a command.
+    fn cli(&self, arguments: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        let output = cli.args(["-p", &self.port.to_string(), "--raw"]).args(arguments).output();
+        String::from_utf8_lossy(&output.expect("redis-cli").stdout).trim_end().to_owned()
+    }
+
+    /// Every key with all that it holds.
+    fn dump(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for key in self.cli(&["KEYS", "*"]).lines() {
+            let read: &[&str] = match self.cli(&["TYPE", key]).as_str() {
+                "hash" => &["HGETALL", key],
+                "stream" => &["XRANGE", key, "-", "+"],
+                "string" => &["GET", key],
+                other => panic!("a key of type {other}"),
+            };
+            all.extend(self.cli(read).into_bytes());
+        }
+        all
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A store of a namespace on one server for all tests.
+pub(crate) async fn shared(namespace: &str) -> RedisStore {
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
+    let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(|| RedisServer::start(&[])));
+    let options = server.await.unwrap().options().with_namespace(namespace).unwrap();
+    // The machine may have much else to do.
+    options.with_time_limit(Duration::from_secs(20)).connect().await.unwrap()
+}
+
+async fn insert(store: &RedisStore, record: KeyRecord) -> Arc<KeyRecord> {
+    let record = Arc::new(record);
+    assert_eq!(store.insert(Arc::clone(&record), 1000).await.unwrap(), Written::Done(()));
+    record
+}
+
+async fn is_live(store: &RedisStore, record: &KeyRecord) -> bool {
+    matches!(store.find(record.fingerprint()).await.unwrap(), Some(Entry::Live(_)))
+}
+
+async fn is_ended(store: &RedisStore, record: &KeyRecord) -> bool {
+    matches!(store.find(record.fingerprint()).await.unwrap(), Some(Entry::Ended(_)))
+}
+
+/// How long it takes until a lookup and a write work again.
+async fn works_again(store: &RedisStore, key: &KeyRecord) -> Duration {
+    let since = Instant::now();
+    let name = || "Back".parse().unwrap();
+    while store.find(key.fingerprint()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while store.rename(&key.account, &key.id, name()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    since.elapsed()
+}
+
+// Which servers and which data are refused.
+
+#[tokio::test]
+async fn a_server_that_would_lose_keys_is_refused_unless_that_is_accepted() {
+    for (arguments, set) in [
+        (["--appendonly", "no"], "`appendonly yes`"),
+        (["--maxmemory-policy", "allkeys-lru"], "`maxmemory-policy noeviction`"),
+        (["--maxmemory-policy", "volatile-ttl"], "`maxmemory-policy noeviction`"),
+    ] {
+        let server = RedisServer::start(&arguments);
+        let refused = server.options().connect().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unsafe { store: "redis", .. }), "{refused:?}");
+        assert!(refused.to_string().contains(set), "{refused}");
+        assert_eq!(server.cli(&["DBSIZE"]), "0", "it is left alone");
+        let (log, _guard) = Log::capture();
+        let store = server.options().dangerously_accept_data_loss().connect().await.unwrap();
+        assert_eq!(log.lines("may lose keys").len(), 1);
+        insert(&store, record(&account("a"), time(0))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_power_cut_s_second_is_warned_of() {
+    let server = RedisServer::start(&["--appendfsync", "everysec"]);
+    let (log, _guard) = Log::capture();
+    server.connect().await;
+    assert_eq!(log.lines("a power cut may take back").len(), 1);
+    server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
+    server.connect().await;
+    assert_eq!(log.lines("a power cut may take back").len(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_is_refused_and_one_that_becomes_one_is_left() {
+    let primary = RedisServer::start(&[]);
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    server.cli(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+    let refused = store.delete(&key.account, &key.id, time(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
+    assert!(store.find(key.fingerprint()).await.is_err(), "a replica may be behind");
+    let refused = server.options().connect().await.unwrap_err();
+    let StoreError::Unavailable { source, .. } = refused else { panic!("{refused:?}") };
+    assert!(source.to_string().contains("replica"), "{source}");
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    works_again(&store, &key).await;
+}
+
+#[tokio::test]
+async fn a_newer_layout_is_refused_and_left_alone() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    server.cli(&["SET", "{tower-api-key}:layout", "7"]);
+    let before = server.dump();
+    let refused = server.options().connect().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused:?}");
+    // A store that was open when a newer version came writes no more.
+    let owner = &key.account;
+    let new = Arc::new(record(owner, time(1)));
+    let refused = [
+        store.insert(Arc::clone(&new), 9).await.map(drop),
+        store.insert_first(Arc::clone(&new)).await.map(drop),
+        store.rename(owner, &key.id, "x".parse().unwrap()).await.map(drop),
+        store.rotate(owner, &key.id, new, None, 9).await.map(drop),
+        store.delete(owner, &key.id, time(1)).await.map(drop),
+        store.delete_all(owner, time(1)).await.map(drop),
+        store.mark_used(&[Use::new(key.fingerprint(), time(1))]).await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::Newer { found: 7, .. })), "{refused:?}");
+    }
+    assert_eq!(server.dump(), before);
+}
+
+#[tokio::test]
+async fn another_application_s_data_is_refused_and_left_alone() {
+    for command in [
+        ["SET", "{tower-api-key}:layout", "theirs"],
+        ["SET", "{tower-api-key}:layout", "0"],
+        ["SET", "{tower-api-key}:layout", ""],
+        ["RPUSH", "{tower-api-key}:layout", "1"],
+        ["SET", "{tower-api-key}:secrets", "x"],
+        ["SET", "{tower-api-key}:changes", "x"],
+    ] {
+        let server = RedisServer::start(&[]);
+        server.cli(&command);
+        let refused = server.options().connect().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Foreign { .. }), "{command:?}: {refused:?}");
+        assert_eq!(server.cli(&["DBSIZE"]), "1");
+    }
+}
+
+#[tokio::test]
+async fn namespaces_know_nothing_of_each_other() {
+    let server = RedisServer::start(&[]);
+    let named = |name: &str| server.options().with_namespace(name).unwrap().connect();
+    let (ours, theirs) = (named("a").await.unwrap(), named("a:account").await.unwrap());
+    let key = insert(&ours, record(&account("a"), time(0))).await;
+    assert!(theirs.find(key.fingerprint()).await.unwrap().is_none());
+    assert!(theirs.list(&key.account).await.unwrap().is_empty());
+    assert_eq!(theirs.delete_all(&key.account, time(1)).await.unwrap(), 0);
+    let twin = Arc::new((*key).clone());
+    assert_eq!(theirs.insert_first(twin).await.unwrap(), Written::Done(()));
+    assert_eq!(theirs.delete_all(&key.account, time(1)).await.unwrap(), 1);
+    assert!(is_live(&ours, &key).await);
+    for name in server.cli(&["KEYS", "*"]).lines() {
+        assert!(name.starts_with("{a}:") || name.starts_with("{a:account}:"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_takes_every_write() {
+    let server = RedisServer::start(&["--cluster-enabled", "yes"]);
+    server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    while !server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    life_of_a_key(&server.connect().await).await;
+}
+
+/// Everything that can be done with a key.
+async fn life_of_a_key(store: &RedisStore) {
+    let owner = account("an {owner} of keys");
+    let first = Arc::new(record(&owner, time(0)));
+    assert_eq!(store.insert_first(Arc::clone(&first)).await.unwrap(), Written::Done(()));
+    let second = insert(store, record(&owner, time(1))).await;
+    let renamed = store.rename(&owner, &first.id, "New".parse().unwrap()).await.unwrap();
+    assert!(matches!(renamed, Written::Done(_)));
+    let secret = NewSecret::new(digest(&format!("{:?}", second.id)), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &first.id, secret, time(2)).await.unwrap();
+    let Written::Done(replaced) = replaced else { panic!("{replaced:?}") };
+    store.mark_used(&[Use::new(replaced.fingerprint(), time(3))]).await.unwrap();
+    let got = store.get(&owner, &first.id).await.unwrap().unwrap();
+    assert_eq!((got.name.as_str(), got.last_used_at), ("New", Some(time(3))));
+    for (old, grace_ends) in [(&first, Some(time(50))), (&second, None)] {
+        let new = Arc::new(record(&owner, time(4)));
+        let rotated = store.rotate(&owner, &old.id, new, grace_ends, 25).await.unwrap();
+        assert_eq!(rotated, Written::Done(()));
+    }
+    assert_eq!(store.list(&owner).await.unwrap().len(), 3);
+    assert_eq!(store.delete(&owner, &first.id, time(5)).await.unwrap(), Written::Done(()));
+    assert_eq!(store.delete_all(&owner, time(6)).await.unwrap(), 2);
+    assert!(matches!(
+        store.changes(Version::default()).await.unwrap(),
+        Changes::Known { changes, .. } if changes.len() == 12
+    ));
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
+    let server = RedisServer::start(&[]);
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen xadd xtrim xrange xrevrange";
+    let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
+    let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
+    rights.extend(commands.iter().map(String::as_str));
+    assert_eq!(server.cli(&rights), "OK");
+    let url = |password: &str| format!("redis://keys:{password}@127.0.0.1:{}", server.port);
+    life_of_a_key(&RedisStore::connect(url("hunter2")).await.unwrap()).await;
+    let refused = RedisStore::connect(url("hunter3")).await.unwrap_err();
+    assert!(!format!("{refused} {refused:?}").contains("hunter3"), "{refused:?}");
+}
+
+// What is survived.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
+    let mut server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let kept = insert(&store, record(&account("a"), time(0))).await;
+    let deleted = insert(&store, record(&account("a"), time(0))).await;
+    assert_eq!(
+        store.delete(&deleted.account, &deleted.id, time(1)).await.unwrap(),
+        Written::Done(())
+    );
+    for _ in 0..3 {
+        server.kill();
+        let refused = store.find(kept.fingerprint()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
+        assert!(store.list(&kept.account).await.is_err());
+        server.start_again();
+        let took = soon(works_again(&store, &kept)).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(is_ended(&store, &deleted).await);
+    }
+    let Changes::Known { latest, .. } = store.changes(Version::default()).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!(latest, Version::new(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_times_out_and_is_used_again_at_once() {
+    let server = RedisServer::start(&[]);
+    let limit = Duration::from_millis(200);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    for rounds in [1, 5] {
+        server.signal("-STOP");
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let calls = (0..100).map(|_| store.find(key.fingerprint()));
+            for answer in futures_util::future::join_all(calls).await {
+                assert!(matches!(answer, Err(StoreError::Timeout { .. })), "{answer:?}");
+            }
+            assert!(store.list(&key.account).await.is_err());
+            assert!(began.elapsed() < limit * 5, "{:?}", began.elapsed());
+        }
+        server.signal("-CONT");
+        let took = soon(works_again(&store, &key)).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+/// Between the store and the server. While it swallows, nothing passes; connections of that time and
+/// before stay open and pass nothing ever after, as behind a network that has forgotten them.
+struct Proxy {
+    port: u16,
+    swallows: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    async fn before(server: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let swallows = Arc::new(AtomicBool::new(false));
+        let swallowing = Arc::clone(&swallows);
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let swallowing = Arc::clone(&swallowing);
+                tokio::spawn(async move {
+                    let mut server =
+                        tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    let swallowed = async {
+                        while !swallowing.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    };
+                    let copied = tokio::io::copy_bidirectional(&mut client, &mut server);
+                    tokio::select! {
+                        _ = copied => {}
+                        () = swallowed => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { port, swallows }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_a_network_has_forgotten_is_given_up() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::before(server.port).await;
+    let store = RedisStore::connect(format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    for lost in [0, 3] {
+        proxy.swallows.store(true, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for _ in 0..lost {
+            let answer = store.find(key.fingerprint()).await;
+            assert!(answer.is_err(), "{answer:?}");
+        }
+        proxy.swallows.store(false, Ordering::SeqCst);
+        // The lookup and the write each wait once for a connection that is dead.
+        let took = soon(works_again(&store, &key)).await;
+        assert!(took < Duration::from_millis(1600), "{took:?}");
+        for _ in 0..20 {
+            assert!(is_live(&store, &key).await, "nothing stays stuck");
+            store.list(&key.account).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_unavailable() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refused = RedisStore::connect(format!("redis://:hunter2@127.0.0.1:{port}")).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
+    assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    for _ in 0..3 {
+        life_of_a_key_in_part(&store).await;
+        assert_eq!(server.cli(&["SCRIPT", "FLUSH"]), "OK");
+    }
+}
+
+async fn life_of_a_key_in_part(store: &RedisStore) {
+    let key = insert(store, record(&account("a"), time(0))).await;
+    assert_eq!(store.delete(&key.account, &key.id, time(1)).await.unwrap(), Written::Done(()));
+    assert!(is_ended(store, &key).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_holds_between_several_stores() {
+    let server = RedisServer::start(&[]);
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        let limit = Duration::from_secs(20);
+        stores.push(server.options().with_time_limit(limit).connect().await.unwrap());
+    }
+    let owner = account("a");
+    let calls: Vec<_> = (0..64)
+        .map(|number| {
+            let (store, made) = (stores[number % 4].clone(), Arc::new(record(&owner, time(0))));
+            tokio::spawn(async move { store.insert(made, 25).await.unwrap() })
+        })
+        .collect();
+    let mut done = 0;
+    for call in calls {
+        done += usize::from(call.await.unwrap() == Written::Done(()));
+    }
+    assert_eq!(done, 25);
+    assert_eq!(stores[0].list(&owner).await.unwrap().len(), 25);
+}
+
+#[tokio::test]
+async fn when_memory_is_full_keys_can_be_ended_and_none_be_made() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let owner = account("a");
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        keys.push(insert(&store, record(&owner, time(number))).await);
+    }
+    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let before = server.dump();
+    let new = || Arc::new(record(&owner, time(9)));
+    assert!(store.insert(new(), 25).await.is_err());
+    assert!(store.insert_first(new()).await.is_err());
+    assert!(store.rotate(&owner, &keys[0].id, new(), Some(time(99)), 25).await.is_err());
+    assert_eq!(server.dump(), before, "what failed left nothing");
+
+    let store = server.connect().await;
+    assert_eq!(store.delete(&owner, &keys[0].id, time(9)).await.unwrap(), Written::Done(()));
+    let secret = NewSecret::new(digest("full"), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &keys[1].id, secret, time(9)).await.unwrap();
+    assert!(matches!(replaced, Written::Done(_)), "{replaced:?}");
+    let rotated = store.rotate(&owner, &keys[2].id, new(), None, 25).await.unwrap();
+    assert_eq!(rotated, Written::Done(()));
+    assert_eq!(store.list(&owner).await.unwrap().len(), 4);
+    assert!(matches!(store.changes(Version::new(5)).await.unwrap(), Changes::Known { .. }));
+    assert_eq!(store.delete_all(&owner, time(10)).await.unwrap(), 4);
+    for key in &keys {
+        assert!(is_ended(&store, key).await);
+    }
+}
+
+// What the data look like.
+
+#[tokio::test]
+async fn a_damaged_record_is_passed_over_loudly_still_counts_and_can_be_deleted() {
+    let damages: &[(&str, &str)] = &[
+        ("digest ", "digest 00"),
+        ("digest ", "digest x"),
+        ("digest ", "dijest "),
+        ("name A name\n", ""),
+        ("name A name", "name "),
+        ("name A name", "name a\tb"),
+        ("name A name", "name x\nname y"),
+        ("account a\n", "account b\n"),
+        ("account a\n", "account \n"),
+        ("id key_", "id ../key_"),
+        ("id key_", "id other_key_"),
+        ("created_at ", "created_at -"),
+        ("created_at ", "created_at +"),
+        ("created_at ", "created_at 99999999999999999999"),
+        ("created_at ", "expires_at soon\ncreated_at "),
+        ("created_at ", "ended_at 5\nended_by deleted\ncreated_at "),
+        ("created_at ", "environment NOT ONE\ncreated_at "),
+        ("created_at ", "replaced_by ../etc\ncreated_at "),
+        ("scopes ", "scopes a  b"),
+        ("scopes ", "scopes"),
+        ("scopes ", "\nscopes "),
+        ("scopes \n", ""),
+        ("hint \n", ""),
+        ("", "*"),
+    ];
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    for (number, (old, new)) in damages.iter().enumerate() {
+        let owner = account("a");
+        let (key, good) = (
+            insert(&store, record(&owner, time(0))).await,
+            insert(&store, record(&owner, time(0))).await,
+        );
+        let fingerprint = key.fingerprint().to_string();
+        let text = server.cli(&["HGET", "{tower-api-key}:secrets", &fingerprint]) + "\n";
+        let damaged = if *new == "*" { "\0".to_owned() } else { text.replacen(old, new, 1) };
+        assert_ne!(text, damaged, "{old}");
+        let damaged = damaged.replace('\0', "nothing");
+        server.cli(&["HSET", "{tower-api-key}:secrets", &fingerprint, &damaged]);
+
+        let (log, _guard) = Log::capture();
+        // Another account's name is not damage of the record, but of what lists it.
+        if !new.starts_with("account b") && !new.starts_with("id other") {
+            assert!(store.find(key.fingerprint()).await.unwrap().is_none(), "{number} {damaged}");
+        }
+        assert!(store.get(&owner, &key.id).await.unwrap().is_none(), "{number} {damaged}");
+        assert!(!log.lines("a damaged record was passed over").is_empty(), "{damaged}");
+        assert!(!log.text().contains(&hex(&key.digest.as_bytes()[8..])), "no digest in the log");
+        let listed = store.list(&owner).await.unwrap();
+        assert_eq!(listed.len(), 1, "{damaged}");
+        assert_eq!(listed[0].id, good.id);
+        let renamed = store.rename(&owner, &key.id, "x".parse().unwrap()).await.unwrap();
+        assert!(matches!(renamed, Written::NotFound), "{damaged}");
+        let new = Arc::new(record(&owner, time(1)));
+        assert_eq!(store.insert(Arc::clone(&new), 2).await.unwrap(), Written::Refused);
+        let rotated = store.rotate(&owner, &key.id, new, None, 9).await.unwrap();
+        assert_eq!(rotated, Written::NotFound, "{damaged}");
+
+        if number % 2 == 0 {
+            let deleted = store.delete(&owner, &key.id, time(9)).await.unwrap();
+            assert_eq!(deleted, Written::Done(()));
+        }
+        assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 1 + number % 2);
+        assert!(!is_live(&store, &key).await, "{damaged}");
+        assert!(is_ended(&store, &good).await);
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_counts_and_can_be_deleted() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    server.cli(&["HDEL", "{tower-api-key}:secrets", &key.fingerprint().to_string()]);
+    assert!(store.get(&key.account, &key.id).await.unwrap().is_none());
+    let new = Arc::new(record(&key.account, time(1)));
+    assert_eq!(store.insert(new, 1).await.unwrap(), Written::Refused);
+    assert_eq!(store.delete(&key.account, &key.id, time(1)).await.unwrap(), Written::Done(()));
+}
+
+#[tokio::test]
+async fn what_a_later_version_adds_to_a_record_stays() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    let fingerprint = key.fingerprint().to_string();
+    let text = server.cli(&["HGET", "{tower-api-key}:secrets", &fingerprint]);
+    let more = format!("{text}\ncolour 100% blue\n");
+    server.cli(&["HSET", "{tower-api-key}:secrets", &fingerprint, &more]);
+    let renamed = store.rename(&key.account, &key.id, "%1 %0".parse().unwrap()).await.unwrap();
+    assert!(matches!(renamed, Written::Done(renamed) if renamed.name.as_str() == "%1 %0"));
+    let text = server.cli(&["HGET", "{tower-api-key}:secrets", &fingerprint]);
+    assert!(text.contains("colour 100% blue"), "{text}");
+}
+
+#[tokio::test]
+async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let owner = account("a");
+    let key = insert(&store, record(&owner, time(0))).await;
+    for name in ["layout", "secrets", "changes", "account:a"] {
+        let name = format!("{{tower-api-key}}:{name}");
+        server.cli(&["RENAME", &name, "aside"]);
+        server.cli(&["RPUSH", &name, "not", "ours"]);
+        let before = server.cli(&["DBSIZE"]);
+        let new = Arc::new(record(&owner, time(1)));
+        assert!(store.insert(Arc::clone(&new), 9).await.is_err(), "{name}");
+        assert!(store.delete_all(&owner, time(1)).await.is_err(), "{name}");
+        assert!(store.delete(&owner, &key.id, time(1)).await.is_err(), "{name}");
+        assert!(store.rotate(&owner, &key.id, new, None, 9).await.is_err(), "{name}");
+        assert_eq!(server.cli(&["DBSIZE"]), before);
+        assert_eq!(server.cli(&["LLEN", &name]), "2");
+        server.cli(&["RENAME", "aside", &name]);
+        assert_eq!(server.cli(&["XLEN", "{tower-api-key}:changes"]), "1", "{name}");
+        assert_eq!(server.cli(&["HLEN", "{tower-api-key}:secrets"]), "1", "{name}");
+        assert!(is_live(&store, &key).await);
+    }
+}
+
+#[tokio::test]
+async fn a_note_of_use_that_comes_late_brings_nothing_back() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let (used, deleted) = (
+        insert(&store, record(&account("a"), time(0))).await,
+        insert(&store, record(&account("a"), time(0))).await,
+    );
+    assert_eq!(
+        store.delete(&deleted.account, &deleted.id, time(1)).await.unwrap(),
+        Written::Done(())
+    );
+    let nobody_s = digest("nobody's").fingerprint();
+    let before =
+        server.cli(&["HGET", "{tower-api-key}:secrets", &deleted.fingerprint().to_string()]);
+    for (at, then) in [(5, 5), (4, 5), (6, 6)] {
+        let uses = [nobody_s, deleted.fingerprint(), used.fingerprint()];
+        store.mark_used(&uses.map(|secret| Use::new(secret, time(at)))).await.unwrap();
+        let got = store.get(&used.account, &used.id).await.unwrap().unwrap();
+        assert_eq!(got.last_used_at, Some(time(then)));
+    }
+    assert!(store.find(nobody_s).await.unwrap().is_none());
+    let after =
+        server.cli(&["HGET", "{tower-api-key}:secrets", &deleted.fingerprint().to_string()]);
+    assert_eq!(after, before);
+    let many = vec![Use::new(used.fingerprint(), time(7)); 2000];
+    store.mark_used(&many).await.unwrap();
+    assert!(matches!(
+        store.changes(Version::new(3)).await.unwrap(),
+        Changes::Known { latest, changes } if latest == Version::new(3) && changes.is_empty()
+    ));
+}
+
+#[tokio::test]
+async fn a_deleted_digest_leaves_the_data() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let owner = account("a");
+    let mut ended = Vec::new();
+    for _ in 0..5 {
+        ended.push(insert(&store, record(&owner, time(0))).await);
+    }
+    let holds = |record: &KeyRecord| {
+        // Without the fingerprint, which the tombstone keeps.
+        let digest = &record.digest.as_bytes()[8..];
+        let all = server.dump();
+        let found = |part: &[u8]| all.windows(part.len()).any(|window| window == part);
+        found(hex(digest).as_bytes()) || found(digest)
+    };
+    assert!(ended.iter().all(|record| holds(record)), "this test sees what is there");
+    let secret = NewSecret::new(digest("other"), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &ended[0].id, secret, time(1)).await.unwrap();
+    let Written::Done(replaced) = replaced else { panic!("{replaced:?}") };
+    assert!(holds(&replaced));
+    let new = Arc::new(record(&owner, time(1)));
+    let rotated = store.rotate(&owner, &ended[1].id, new, None, 25).await.unwrap();
+    assert_eq!(rotated, Written::Done(()));
+    assert_eq!(store.delete(&owner, &ended[2].id, time(1)).await.unwrap(), Written::Done(()));
+    assert!(!ended[..3].iter().any(|record| holds(record)));
+    assert_eq!(store.delete_all(&owner, time(1)).await.unwrap(), 4);
+    assert!(!ended.iter().any(|record| holds(record)) && !holds(&replaced));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[tokio::test]
+async fn versions_count_writes_and_old_changes_are_forgotten() {
+    let server = RedisServer::start(&[]);
+    let store = server.connect().await;
+    let owner = account("a");
+    let key = insert(&store, record(&owner, time(0))).await;
+    let new = Arc::new(record(&owner, time(1)));
+    let rotated = store.rotate(&owner, &key.id, Arc::clone(&new), Some(time(9)), 25).await;
+    assert_eq!(rotated.unwrap(), Written::Done(()));
+    let refused = store.insert(Arc::new(record(&owner, time(1))), 0).await.unwrap();
+    assert_eq!(refused, Written::Refused);
+    let Changes::Known { latest, changes } = store.changes(Version::default()).await.unwrap()
+    else {
+        panic!("forgotten");
+    };
+    let changes: Vec<_> =
+        changes.iter().map(|change| (change.version.get(), change.fingerprint)).collect();
+    let touched = [(1, key.fingerprint()), (2, key.fingerprint()), (2, new.fingerprint())];
+    assert_eq!((latest, changes.as_slice()), (Version::new(2), touched.as_slice()));
+
+    // As after many more writes.
+    let fingerprint = key.fingerprint().to_string();
+    for version in ["10001-1", "10002-1", "20000-1"] {
+        server.cli(&["XADD", "{tower-api-key}:changes", version, "secret", &fingerprint]);
+    }
+    assert_eq!(store.delete(&owner, &key.id, time(2)).await.unwrap(), Written::Done(()));
+    let kept = server.cli(&["XRANGE", "{tower-api-key}:changes", "-", "+"]);
+    let kept: Vec<_> = kept.lines().step_by(3).collect();
+    assert_eq!(kept, ["10002-1", "20000-1", "20001-1"]);
+    for (since, known) in
+        [(0, false), (10_000, false), (10_001, true), (20_001, true), (20_002, false)]
+    {
+        let changes = store.changes(Version::new(since)).await.unwrap();
+        assert_eq!(matches!(changes, Changes::Known { .. }), known, "{since}: {changes:?}");
+    }
+    let from_elsewhere = store.changes(Version::new(u64::MAX)).await.unwrap();
+    assert!(matches!(from_elsewhere, Changes::Forgotten { .. }));
+    // Where a change is damaged, nobody knows what else is.
+    server.cli(&["XADD", "{tower-api-key}:changes", "20002-1", "secret", "x"]);
+    let damaged = store.changes(Version::new(20_001)).await.unwrap();
+    assert!(matches!(damaged, Changes::Forgotten { latest } if latest == Version::new(20_002)));
+}
+
+// TLS.
+
+struct Tls {
+    server: RedisServer,
+    certificate: String,
+}
+
+fn certificate(name: &str) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    rcgen::generate_simple_self_signed([name.to_owned()]).unwrap()
+}
+
+fn tls_server(name: &str) -> Tls {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let made = certificate(name);
+    let (pem, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&pem, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (file, key) = (pem.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned());
+    let tls = ["--tls-cert-file", &file, "--tls-key-file", &key, "--tls-ca-cert-file", &file];
+    let port = ["--port", "0", "--tls-port", "$PORT", "--tls-auth-clients", "no"];
+    let server = RedisServer::start_in(folder, &[&port[..], &tls[..]].concat());
+    Tls { server, certificate: made.cert.pem() }
+}
+
+#[tokio::test]
+async fn over_tls_only_the_given_certificate_is_trusted() {
+    let Tls { server, certificate: pem } = tls_server("localhost");
+    let limit = Duration::from_secs(5);
+    let options = |host: &str| {
+        RedisOptions::new(format!("rediss://{host}:{}", server.port)).with_time_limit(limit)
+    };
+    let store = options("localhost").with_root_certificate(pem.clone()).connect().await.unwrap();
+    life_of_a_key(&store).await;
+    let another = certificate("localhost").cert.pem();
+    let refused = [
+        options("localhost").with_root_certificate(another).connect().await,
+        options("localhost").connect().await,
+        options("127.0.0.1").with_root_certificate(pem).connect().await,
+        server.options().with_time_limit(limit).connect().await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    }
+}
