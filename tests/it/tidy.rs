@@ -41,7 +41,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/redis/server", "store", "redis rustls_native_certs tokio tokio_rustls"),
     ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
     ("store/sqlite/open", "store", "sqlx tokio"),
-    ("store/sqlite/statements", "record store", "sqlx"),
+    ("store/sqlite/statements", "digest record store", "sqlx"),
     ("store/sqlite/row", "digest record store", "sqlx thiserror tracing"),
     (
         "middleware/layer",
