@@ -377,6 +377,10 @@ async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
         assert!(took < Duration::from_secs(1), "{took:?}");
         assert!(is_ended(&store, &deleted).await);
     }
+    // Where nobody asked meanwhile, nobody notices.
+    server.kill();
+    server.start_again();
+    assert!(is_live(&store, &kept).await);
     let Changes::Known { latest, .. } = store.changes(Version::default()).await.unwrap() else {
         panic!("forgotten");
     };
