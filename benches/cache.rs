@@ -60,7 +60,7 @@ fn record() -> KeyRecord {
         "key_01jd0000000000000000000000".parse().unwrap(),
         "admin@example.com".parse().unwrap(),
         "Production CRM".parse().unwrap(),
-        KeyDigest::of(KeyText::parse(b"a key").unwrap()),
+        KeyDigest::of(KeyText::parse(b"a-key").unwrap()),
         SystemTime::UNIX_EPOCH,
     )
 }

@@ -39,7 +39,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/cached/entries", "digest record store", "quick_cache"),
     ("store/sqlite", "digest record store", "async_trait sqlx tokio"),
     ("store/sqlite/open", "store", "sqlx tokio"),
-    ("store/sqlite/statements", "record store", "sqlx"),
+    ("store/sqlite/statements", "digest record store", "sqlx"),
     ("store/sqlite/row", "digest record store", "sqlx thiserror tracing"),
     (
         "middleware/layer",
