@@ -173,8 +173,9 @@ pub trait KeyRegistry: KeyStore {
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError>;
 
     /// Notes when secrets were last used: where one is still live, and only forward in time. Never
-    /// files anything, so a note that comes late cannot bring a key back. May be lost in a crash,
-    /// and is no change of the record's [`Version`].
+    /// files anything, so a note that comes late cannot bring a key back. [`list`](Self::list) and
+    /// [`get`](Self::get) show it when this has returned; what [`find`](KeyStore::find) gives may be
+    /// older in this. May be lost in a crash, and is no change of the record's [`Version`].
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError>;
 
     /// What was written after `since`, so that a copy can be brought up to date. Every other write

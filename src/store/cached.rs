@@ -111,14 +111,11 @@ impl<S: KeyRegistry> CachedStore<S> {
     async fn catch_up(&self, mut doubt: Doubt<'_>) {
         let since = Version::new(self.applied.load(Ordering::Acquire));
         let latest = match self.store.changes(since).await {
-            Ok(Changes::Known { latest, changes }) => {
-                for change in changes {
-                    self.flights.forget(change.fingerprint);
-                }
+            Ok(changes) => {
+                self.flights.forget_changes(&changes);
                 doubt.settled = true;
-                latest
+                changes.latest()
             }
-            Ok(Changes::Forgotten { latest }) => latest,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -163,9 +160,14 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
         self.write(async move { store.insert_first(record).await }).await
     }
 
-    /// Not cached: a list that shows a key after it was deleted invites deleting it again.
+    /// Not cached: a list that shows a key after it was deleted invites deleting it again. And what
+    /// is listed is found, also while the call that makes it has not returned.
     async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
-        self.store.list(account).await
+        let records = self.store.list(account).await?;
+        for record in &records {
+            self.flights.forget_unless_live(record.fingerprint());
+        }
+        Ok(records)
     }
 
     async fn get(
@@ -173,7 +175,11 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
         account: &AccountId,
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        self.store.get(account, id).await
+        let record = self.store.get(account, id).await?;
+        if let Some(record) = &record {
+            self.flights.forget_unless_live(record.fingerprint());
+        }
+        Ok(record)
     }
 
     async fn rename(
@@ -230,8 +236,11 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
         self.store.mark_used(uses).await
     }
 
+    /// Whoever has seen a version finds what it wrote: what changed is dropped before it is told.
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
-        self.store.changes(since).await
+        let changes = self.store.changes(since).await?;
+        self.flights.forget_changes(&changes);
+        Ok(changes)
     }
 }
 

@@ -62,6 +62,14 @@ pub enum Changes {
 }
 
 impl Changes {
+    /// The store's version.
+    #[must_use]
+    pub fn latest(&self) -> Version {
+        match self {
+            Self::Known { latest, .. } | Self::Forgotten { latest } => *latest,
+        }
+    }
+
     /// Whether a store at version `latest` remembers everything after `since`, if it keeps
     /// [`CHANGES_KEPT`] versions.
     #[must_use]

@@ -155,15 +155,6 @@ impl Drop for RedisServer {
     }
 }
 
-/// A store of a namespace on one server for all tests.
-pub(crate) async fn shared(namespace: &str) -> RedisStore {
-    static SERVER: OnceLock<RedisServer> = OnceLock::new();
-    let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(|| RedisServer::start(&[])));
-    let options = server.await.unwrap().options().with_namespace(namespace).unwrap();
-    // The machine may have much else to do.
-    options.with_time_limit(Duration::from_secs(20)).connect().await.unwrap()
-}
-
 async fn insert(store: &RedisStore, record: KeyRecord) -> Arc<KeyRecord> {
     let record = Arc::new(record);
     assert_eq!(store.insert(Arc::clone(&record), 1000).await.unwrap(), Written::Done(()));

@@ -27,6 +27,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("record/text", "", "thiserror"),
     ("clock", "", "rustix"),
     ("store", "digest record", "async_trait thiserror"),
+    ("store/changes", "digest", ""),
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
     ("store/changes", "digest", ""),

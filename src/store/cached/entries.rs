@@ -70,6 +70,10 @@ impl Entries {
         set(&self.absent, fingerprint, absent, stale_at);
     }
 
+    pub(super) fn is_live(&self, fingerprint: Fingerprint) -> bool {
+        self.live.contains_key(&fingerprint)
+    }
+
     pub(super) fn forget(&self, fingerprint: Fingerprint) {
         self.live.remove(&fingerprint);
         self.absent.remove(&fingerprint);

@@ -21,7 +21,7 @@ use futures_util::future::WeakShared;
 use super::CacheSettings;
 use super::entries::Entries;
 use crate::digest::Fingerprint;
-use crate::store::{Found, Lookup, StoreError};
+use crate::store::{Changes, Found, Lookup, StoreError};
 
 const BOARDS: usize = 64;
 
@@ -99,6 +99,27 @@ impl Flights {
         let mut board = self.board(fingerprint);
         board.flights.remove(&fingerprint);
         self.entries.forget(fingerprint);
+    }
+
+    /// As [`forget`](Self::forget), of a key that is there, where it was said not to be.
+    pub(super) fn forget_unless_live(&self, fingerprint: Fingerprint) {
+        let mut board = self.board(fingerprint);
+        if !self.entries.is_live(fingerprint) {
+            board.flights.remove(&fingerprint);
+            self.entries.forget(fingerprint);
+        }
+    }
+
+    /// As [`forget`](Self::forget), of everything that has changed.
+    pub(super) fn forget_changes(&self, changes: &Changes) {
+        match changes {
+            Changes::Known { changes, .. } => {
+                for change in changes {
+                    self.forget(change.fingerprint);
+                }
+            }
+            Changes::Forgotten { .. } => self.forget_all(),
+        }
     }
 
     /// As [`forget`](Self::forget), of every fingerprint.

@@ -63,9 +63,20 @@ pub fn check<S, P>(
     S: Into<Option<Subject>>,
     P: Future<Output = ()> + Send + 'static,
 {
+    check_within(LIMIT, open, promise);
+}
+
+fn check_within<S, P>(
+    limit: Duration,
+    open: impl AsyncFnOnce() -> S,
+    promise: impl FnOnce(Arc<dyn KeyRegistry>) -> P + 'static,
+) where
+    S: Into<Option<Subject>>,
+    P: Future<Output = ()> + Send + 'static,
+{
     let name = type_name_of_val(&promise);
     let opened = Box::pin(async { open().await.into() });
-    ask(name, opened, Box::new(move |store| Box::pin(promise(store))));
+    ask(name, limit, opened, Box::new(move |store| Box::pin(promise(store))));
 }
 
 /// A store on its way.
@@ -81,7 +92,12 @@ type Promise = Box<dyn FnOnce(Arc<dyn KeyRegistry>) -> Asked>;
 type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Not generic: there is one for all promises and stores.
-fn ask(name: &str, open: Pin<Box<dyn Future<Output = Option<Subject>> + '_>>, promise: Promise) {
+fn ask(
+    name: &str,
+    limit: Duration,
+    open: Pin<Box<dyn Future<Output = Option<Subject>> + '_>>,
+    promise: Promise,
+) {
     let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let Some(subject) = runtime.block_on(open) else {
         eprintln!("{name} was left out: there is no store to ask");
@@ -90,15 +106,21 @@ fn ask(name: &str, open: Pin<Box<dyn Future<Output = Option<Subject>> + '_>>, pr
     let Subject { store, kept } = subject;
     // In a task, so that a store that blocks its thread does not stop the clock.
     let asked = runtime.spawn(promise(store));
-    match runtime.block_on(async { tokio::time::timeout(LIMIT, asked).await }) {
-        Ok(Ok(())) => {
-            let _inside = runtime.enter();
-            drop(kept);
-        }
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, asked).await });
+    // Now, whatever was found: what is kept may need the runtime to end.
+    let inside = runtime.enter();
+    drop(kept);
+    drop(inside);
+    match ended {
+        Ok(Ok(())) => {}
         Ok(Err(broken)) => resume_unwind(broken.into_panic()),
         Err(_) => {
+            // Without waiting for a thread that may never come back.
             runtime.shutdown_background();
-            panic!("{name} is not over after {LIMIT:?}: the store hangs");
+            panic!("{name} is not over after {limit:?}: the store hangs");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ async fn mark(store: &Store, key: &KeyRecord, at: SystemTime) {
     store.mark_used(&[Use::new(key.fingerprint(), at)]).await.unwrap();
 }
 
-/// A use is shown by list, get and find, to the millisecond, and changes nothing else; what else
+/// A use is shown by list and get, to the millisecond, and changes nothing else; what else
 /// changes keeps it.
 pub async fn a_use_is_shown_to_the_millisecond(store: Store) {
     let owner = account("a");

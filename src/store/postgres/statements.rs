@@ -192,7 +192,8 @@ pub(super) async fn supersede(
     Ok(())
 }
 
-/// Ends one key of the account, or all of them, and returns which secrets that were.
+/// Ends one key of the account, or all of them, and returns which secrets that were. Locks them in the
+/// order in which [`mark_used`] does, so that neither waits for the other's end.
 pub(super) async fn end(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -201,9 +202,14 @@ pub(super) async fn end(
     at: SystemTime,
 ) -> Result<Vec<Fingerprint>, sqlx::Error> {
     let ended = query(
-        "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
-         WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
-         RETURNING encode(fingerprint, 'hex') AS fingerprint",
+        "WITH ending AS (
+             SELECT fingerprint FROM tower_api_key.secrets
+             WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
+             ORDER BY fingerprint FOR UPDATE
+         )
+         UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
+         FROM ending WHERE secrets.fingerprint = ending.fingerprint
+         RETURNING encode(secrets.fingerprint, 'hex') AS fingerprint",
     )
     .bind(account.as_str())
     .bind(id.map(KeyId::as_str))
@@ -214,8 +220,8 @@ pub(super) async fn end(
     ended.iter().map(row::fingerprint).collect()
 }
 
-/// Notes uses where the secrets are live, and only forward in time. A row that somebody else has
-/// locked is left out: a note is not worth waiting for, and what does not wait cannot deadlock.
+/// Notes uses where the secrets are live, and only forward in time. Every row is locked before any is
+/// written, in the order of their fingerprints.
 pub(super) async fn mark_used(
     connection: &mut PgConnection,
     uses: &[Use],
@@ -227,13 +233,13 @@ pub(super) async fn mark_used(
         "WITH used AS (
              SELECT fingerprint, max(at) AS at FROM unnest($1::bytea[], $2::bigint[]) AS used (fingerprint, at)
              GROUP BY fingerprint
-         ), free AS (
+         ), locked AS (
              SELECT secrets.fingerprint, used.at FROM tower_api_key.secrets JOIN used USING (fingerprint)
              WHERE digest IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used.at)
-             FOR UPDATE OF secrets SKIP LOCKED
+             ORDER BY secrets.fingerprint FOR UPDATE OF secrets
          )
-         UPDATE tower_api_key.secrets SET last_used_at = free.at
-         FROM free WHERE secrets.fingerprint = free.fingerprint AND digest IS NOT NULL",
+         UPDATE tower_api_key.secrets SET last_used_at = locked.at
+         FROM locked WHERE secrets.fingerprint = locked.fingerprint",
     )
     .bind(fingerprints)
     .bind(times)

@@ -64,7 +64,7 @@ impl Redis {
     fn run(&self) -> Result<(), String> {
         let mut command = Command::new(&self.program);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no", "--databases", "10000", "--dir"]);
+        command.args(["--save", "", "--appendonly", "yes", "--databases", "10000", "--dir"]);
         command.arg(self.folder.path()).args(&self.arguments);
         let mut process = Process::start(&mut command, &self.log(), "KILL");
         process.until(|_| self.answers_ping())?;
