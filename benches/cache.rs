@@ -60,7 +60,7 @@ fn record() -> KeyRecord {
         "key_01jd0000000000000000000000".parse().unwrap(),
         "admin@example.com".parse().unwrap(),
         "Production CRM".parse().unwrap(),
-        KeyDigest::of(KeyText::parse(b"a key").unwrap()),
+        KeyDigest::of(KeyText::parse(b"a-key").unwrap()),
         SystemTime::UNIX_EPOCH,
     )
 }
@@ -170,7 +170,7 @@ fn hits(criterion: &mut Criterion, count: u64) {
 fn main() {
     report::forget();
     assert_eq!(number(fingerprint(12_345)), 12_345);
-    println!("{:<58}", "memory, by the process's resident set");
+    println!("memory, by the process's resident set");
     memory();
     flood();
 
@@ -208,7 +208,8 @@ fn flood() {
     let cached = CachedStore::new(store.clone(), settings);
     let find = |number: u64| cached.find(fingerprint(number)).now_or_never().unwrap().unwrap();
     let all = || (0..LIVE).for_each(|number| assert!(find(number).is_some()));
-    let share = |hits: u64, of: u64| format!("{:.2} %", hits as f64 * 100.0 / of as f64);
+    let share =
+        |hits: u64, of: u64| format!("{}.{:02} %", hits * 100 / of, hits * 10_000 / of % 100);
 
     all();
     let asked = store.asked();

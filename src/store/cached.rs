@@ -79,7 +79,7 @@ impl<S: KeyStore> KeyStore for CachedStore<S> {
         // Before the store is asked, so that ages count from there.
         let now = self.clock.elapsed();
         if let Some(found) = self.flights.known(fingerprint, now) {
-            return Lookup::ready(Ok(found));
+            return Lookup::ready(found);
         }
         let store = Arc::clone(&self.store);
         self.flights.join_or_begin(fingerprint, now, move || store.find(fingerprint))

@@ -65,7 +65,7 @@ pub use self::ending::a_delete_is_seen_between_stores;
 pub use self::first::the_first_key_is_made_once_between_stores;
 pub use self::following::changes_can_be_followed_between_stores;
 pub use self::handles::Handles;
-pub use self::subject::{Subject, check};
+pub use self::subject::{Opening, Subject, check, opening};
 pub use self::versions::old_changes_are_known_whole_or_forgotten;
 #[cfg(doc)]
 use super::{KeyRegistry, KeyStore};
@@ -95,13 +95,15 @@ macro_rules! promises {
                     #[allow(unused_imports, reason = "whatever opens the store may be named here")]
                     use super::*;
 
+                    // Compiled once, and not for every promise again.
+                    fn open() -> $crate::store::contract::Opening {
+                        $crate::store::contract::opening($dollar open)
+                    }
+
                     $($(
                         #[test]
                         fn $promise() {
-                            $crate::store::contract::check(
-                                $dollar open,
-                                $crate::store::contract::$promise,
-                            );
+                            $crate::store::contract::check(open, $crate::store::contract::$promise);
                         }
                     )*)*
                 }

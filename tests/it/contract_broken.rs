@@ -34,10 +34,10 @@ const CHANCES: usize = 5;
 
 fn assert_objects<F: Faulty, P: Future<Output = ()> + Send + 'static>(
     name: &str,
-    promise: impl Fn(Arc<dyn KeyRegistry>) -> P,
+    promise: impl Fn(Arc<dyn KeyRegistry>) -> P + Copy + 'static,
 ) {
     let open = async || Subject::new(Broken(F::default()));
-    let examine = || catch_unwind(AssertUnwindSafe(|| contract::check(open, &promise)));
+    let examine = || catch_unwind(AssertUnwindSafe(|| contract::check(open, promise)));
     let objection = (0..CHANCES).find_map(|_| examine().err());
     let objection = objection.unwrap_or_else(|| panic!("{name} does not object"));
     let said = objection.downcast_ref::<String>().cloned();

@@ -29,6 +29,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store", "digest record", "async_trait thiserror"),
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
+    ("store/changes", "digest", ""),
     ("store/memory", "digest record store", "async_trait"),
     ("store/memory/index", "digest store", ""),
     ("store/changes", "digest", ""),

@@ -11,8 +11,8 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use super::CacheSettings;
 use crate::digest::Fingerprint;
 use crate::record::{KeyRecord, Tombstone};
-use crate::store::Entry;
 use crate::store::uniform::BuildUniform;
+use crate::store::{Entry, Found};
 
 /// Two spaces, so that strangers, who can fill the one, push nothing out of the other.
 pub(super) struct Entries {
@@ -47,15 +47,15 @@ impl Entries {
         }
     }
 
-    /// What the store said, if that is known and not too old: `Some(None)` is *no such key*.
-    pub(super) fn get(&self, fingerprint: Fingerprint, now: Duration) -> Option<Option<Entry>> {
+    /// What the store said, if that is known and not too old.
+    pub(super) fn get(&self, fingerprint: Fingerprint, now: Duration) -> Option<Found> {
         if let Some(cached) = self.live.get(&fingerprint)
             && now < cached.stale_at
         {
-            return Some(Some(Entry::Live(cached.what)));
+            return Some(Ok(Some(Entry::Live(cached.what))));
         }
         let cached = self.absent.get(&fingerprint)?;
-        (now < cached.stale_at).then(|| cached.what.map(Entry::Ended))
+        (now < cached.stale_at).then(|| Ok(cached.what.map(Entry::Ended)))
     }
 
     /// Keeps what a read found that began at `began`.

@@ -21,7 +21,7 @@ use futures_util::future::WeakShared;
 use super::CacheSettings;
 use super::entries::Entries;
 use crate::digest::Fingerprint;
-use crate::store::{Entry, Found, Lookup, StoreError};
+use crate::store::{Found, Lookup, StoreError};
 
 const BOARDS: usize = 64;
 
@@ -60,7 +60,7 @@ impl Flights {
     }
 
     /// What the store said, if that may be repeated.
-    pub(super) fn known(&self, fingerprint: Fingerprint, now: Duration) -> Option<Option<Entry>> {
+    pub(super) fn known(&self, fingerprint: Fingerprint, now: Duration) -> Option<Found> {
         self.entries.get(fingerprint, now)
     }
 
@@ -74,7 +74,7 @@ impl Flights {
         let mut board = self.board(fingerprint);
         // A read may have ended since the caller looked.
         if let Some(found) = self.entries.get(fingerprint, now) {
-            return Lookup::ready(Ok(found));
+            return Lookup::ready(found);
         }
         if let Some(flight) = board.flights.get(&fingerprint)
             && now.saturating_sub(flight.began) < self.join_within
@@ -125,7 +125,7 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 async fn fly(find: impl FnOnce() -> Lookup + Send, mut landing: Landing) -> Found {
     let found = AssertUnwindSafe(async { find().await }).catch_unwind().await;
     let found = found.unwrap_or_else(|panic| Err(panicked(&*panic)));
-    landing.found = found.clone().ok();
+    landing.found = Some(found.clone());
     found
 }
 
@@ -135,7 +135,7 @@ struct Landing {
     fingerprint: Fingerprint,
     number: u64,
     began: Duration,
-    found: Option<Option<Entry>>,
+    found: Option<Found>,
 }
 
 impl Drop for Landing {
@@ -146,7 +146,7 @@ impl Drop for Landing {
             return;
         }
         board.flights.remove(&fingerprint);
-        if let Some(found) = self.found.take() {
+        if let Some(Ok(found)) = self.found.take() {
             self.flights.entries.put(fingerprint, found, began);
         }
     }

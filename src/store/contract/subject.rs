@@ -3,6 +3,7 @@
 use std::any::{Any, type_name_of_val};
 use std::fmt;
 use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,14 +56,34 @@ impl fmt::Debug for Subject {
 /// # Panics
 ///
 /// When the promise is broken, or not over after two minutes.
-pub fn check<S, P>(open: impl AsyncFnOnce() -> S, promise: impl FnOnce(Arc<dyn KeyRegistry>) -> P)
-where
+pub fn check<S, P>(
+    open: impl AsyncFnOnce() -> S,
+    promise: impl FnOnce(Arc<dyn KeyRegistry>) -> P + 'static,
+) where
     S: Into<Option<Subject>>,
     P: Future<Output = ()> + Send + 'static,
 {
     let name = type_name_of_val(&promise);
+    let opened = Box::pin(async { open().await.into() });
+    ask(name, opened, Box::new(move |store| Box::pin(promise(store))));
+}
+
+/// A store on its way.
+#[doc(hidden)]
+pub type Opening = Pin<Box<dyn Future<Output = Option<Subject>>>>;
+
+#[doc(hidden)]
+pub fn opening<S: Into<Option<Subject>>>(open: impl AsyncFnOnce() -> S + 'static) -> Opening {
+    Box::pin(async { open().await.into() })
+}
+
+type Promise = Box<dyn FnOnce(Arc<dyn KeyRegistry>) -> Asked>;
+type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Not generic: there is one for all promises and stores.
+fn ask(name: &str, open: Pin<Box<dyn Future<Output = Option<Subject>> + '_>>, promise: Promise) {
     let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
-    let Some(subject) = runtime.block_on(open()).into() else {
+    let Some(subject) = runtime.block_on(open) else {
         eprintln!("{name} was left out: there is no store to ask");
         return;
     };

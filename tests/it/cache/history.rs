@@ -64,7 +64,7 @@ async fn history(by: By) {
     }
     let (accepted, refused) =
         (history.accepted.load(Ordering::SeqCst), history.refused.load(Ordering::SeqCst));
-    assert!(accepted > 1_000 && refused > 1_000, "accepted {accepted}, refused {refused}");
+    assert!(accepted > 100 && refused > 100, "accepted {accepted}, refused {refused}");
 }
 
 impl History {
