@@ -185,7 +185,7 @@ async fn starting_servers_until_killed() {
 #[tokio::test]
 async fn nothing_outlives_a_killed_test_process() {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "servers::tests::starting_servers_until_killed", "--nocapture"]);
+    command.args(["--exact", "harness::starting_servers_until_killed", "--nocapture"]);
     let mut program = Program::run(command.env(CHILD, "1"));
     program.line(|line| line.ends_with("started"));
     program.signal("-KILL");

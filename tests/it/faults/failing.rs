@@ -237,36 +237,39 @@ async fn operate(
     }
 }
 
-/// A store over the one that fails.
-type Over = fn(Failing<MemoryStore>) -> Store;
+/// What stands between the store that fails and those who use it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Between {
+    Nothing,
+    Cache,
+}
 
 #[tokio::test]
 async fn an_operation_whose_store_fails_is_whole() {
-    every_failure_is_whole("memory", |failing| Arc::new(failing)).await;
+    every_failure_is_whole(Between::Nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_whose_store_fails_under_the_cache_is_whole() {
-    let over: Over = |failing| Arc::new(CachedStore::new(failing, CacheSettings::default()));
-    every_failure_is_whole("cache", over).await;
+    every_failure_is_whole(Between::Cache).await;
 }
 
 /// Whatever call of an operation fails: the operation says so, and it is done or not done as a whole.
 /// A key is accepted exactly when it is listed.
-async fn every_failure_is_whole(name: &str, over: Over) {
+async fn every_failure_is_whole(between: Between) {
     let mut failures = 0;
     for operation in OPERATIONS {
         for how in [Before, After] {
             for calls in 0.. {
                 let failing = Failing::new(MemoryStore::new(), how);
-                if !fails_whole(failing, calls, over, operation).await {
+                if !fails_whole(failing, calls, between, operation).await {
                     break;
                 }
                 failures += 1;
             }
         }
     }
-    println!("{name}: {failures} failures in {} operations", OPERATIONS.len());
+    println!("{between:?} between: {failures} failures in {} operations", OPERATIONS.len());
     assert!(failures >= 2 * 13, "some operations call the store more than once: {failures}");
 }
 
@@ -274,10 +277,14 @@ async fn every_failure_is_whole(name: &str, over: Over) {
 async fn fails_whole(
     failing: Failing<MemoryStore>,
     calls: usize,
-    over: Over,
+    between: Between,
     operation: &str,
 ) -> bool {
-    let (truth, through): (Store, Store) = (Arc::new(failing.inner.clone()), over(failing.clone()));
+    let truth: Store = Arc::new(failing.inner.clone());
+    let through: Store = match between {
+        Between::Nothing => Arc::new(failing.clone()),
+        Between::Cache => Arc::new(CachedStore::new(failing.clone(), CacheSettings::default())),
+    };
     let (owner, newcomer) = (account("a"), account("newcomer"));
     let limit = if operation == "create at the cap" { 2 } else { 3 };
     let manager = KeyManager::new(Arc::clone(&through), "acme".parse().unwrap());
@@ -295,7 +302,12 @@ async fn fails_whole(
     let answer = operate(&manager.with_limit(limit), operation, &owner, &id).await;
     let has_failed = failing.has_failed();
     failing.calm();
-    assert_eq!(has_failed, matches!(answer, Err(ManageError::Store(_))), "{operation} {answer:?}");
+    // What a cache asks for itself may fail without anybody's noticing.
+    let is_told = matches!(answer, Err(ManageError::Store(_)));
+    assert!(
+        is_told == has_failed || has_failed && between == Between::Cache,
+        "{operation}: {answer:?}"
+    );
     texts.extend(answer.ok().flatten());
 
     let secrets: Vec<_> =
@@ -304,7 +316,7 @@ async fn fails_whole(
     let seen = coherent(&through, &owner, &secrets[..2]).await;
     assert_eq!(format!("{listed:?}"), format!("{seen:?}"), "{operation}");
     assert!(listed.len() <= limit, "{operation}: the cap");
-    if has_failed && failing.how == Before {
+    if is_told && failing.how == Before {
         assert_eq!(before, format!("{listed:?}"), "{operation}: nothing happened");
     }
     let all = [listed, truth.list(&newcomer).await.unwrap()].concat();

@@ -70,11 +70,11 @@ impl Ledger {
         let (mut created, mut ended) = (0, 0);
         for (secret, truth) in all {
             let found = store.find(secret).await.unwrap();
-            let is_true = match (&found, truth) {
-                (_, Truth::Unknown) => true,
-                (Some(Entry::Live(_)), Truth::Live | Truth::LiveOrEnded) => true,
-                (Some(Entry::Ended(_)), Truth::LiveOrEnded | Truth::Ended) => true,
-                _ => false,
+            let is_true = match truth {
+                Truth::Unknown => true,
+                Truth::Live => matches!(found, Some(Entry::Live(_))),
+                Truth::LiveOrEnded => found.is_some(),
+                Truth::Ended => matches!(found, Some(Entry::Ended(_))),
             };
             assert!(is_true, "answered {truth:?}, found {found:?}");
             created += usize::from(truth != Truth::Unknown);

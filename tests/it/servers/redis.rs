@@ -113,7 +113,8 @@ impl Redis {
         stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        answer.trim_end_matches("+OK\r\n").trim_end().to_owned()
+        // The last is the one to `QUIT`.
+        answer.strip_suffix("+OK\r\n").unwrap().trim_end().to_owned()
     }
 
     /// SIGKILL; returns when it is gone.

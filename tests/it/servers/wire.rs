@@ -145,16 +145,33 @@ impl Line {
         let _ = self.state.subscribe().wait_for(|&state| wanted(state)).await;
     }
 
-    async fn connection(&self, client: TcpStream) {
-        self.becomes(|state| state != State::Silent).await;
+    async fn connection(&self, mut client: TcpStream) {
+        let Some(held_back) = self.until_it_reaches(&mut client).await else { return };
         // A server that is down is a client that is turned away.
-        let Ok(server) = TcpStream::connect(self.server).await else { return };
+        let Ok(mut server) = TcpStream::connect(self.server).await else { return };
+        if server.write_all(&held_back).await.is_err() {
+            return;
+        }
+        self.passed.fetch_add(held_back.len() as u64, Ordering::SeqCst);
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
         tokio::select! {
             () = self.pump(from_client, to_server, true) => {}
             () = self.pump(from_server, to_client, false) => {}
+        }
+    }
+
+    /// What a client has said until the wire lets it through; `None` when it went away before. (Of
+    /// one that did, a network that loses packets brings nothing to the server afterwards.)
+    async fn until_it_reaches(&self, client: &mut TcpStream) -> Option<Vec<u8>> {
+        let mut said = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.becomes(|state| state != State::Silent) => return Some(said),
+                read = client.read_buf(&mut said) => if !matches!(read, Ok(1..)) { return None },
+            }
         }
     }
 
