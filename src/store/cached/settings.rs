@@ -15,7 +15,8 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct CacheSettings {
     /// How many live records are kept; 100,000 unless set. The least used give way. Counted in parts,
-    /// so that some records more or less than this may be what fits. 0 keeps none.
+    /// so that some records more or less than this may be what fits. Each takes about 60 bytes beside
+    /// the record itself. 0 keeps none.
     pub max_live: usize,
     /// How long a live record or a tombstone is answered from memory, counted from before the store
     /// was asked for it; 30 seconds unless set. This is also how long another process's writes may go
