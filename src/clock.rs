@@ -40,9 +40,7 @@ pub trait Monotonic: Send + Sync + 'static {
 impl Monotonic for SystemClock {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn elapsed(&self) -> Duration {
-        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        // Negative before the machine started, so never; then nothing is fresh.
-        Duration::try_from(since_boot).unwrap_or(Duration::MAX)
+        suspension::elapsed()
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -50,6 +48,48 @@ impl Monotonic for SystemClock {
         use std::time::Instant;
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         START.elapsed()
+    }
+}
+
+/// Time that goes on in suspension, for less than the system's own clock of that kind costs.
+///
+/// `CLOCK_BOOTTIME` takes longer to read than a cache takes to answer. The coarse clocks, which the
+/// kernel sets at every tick, take a fifth of that, and stand still in suspension; but the time of day
+/// does not, so it has then moved away from the monotonic clock, and only then (or when somebody set
+/// it) is the real clock asked how long the suspension was.
+#[cfg(all(feature = "cache", any(target_os = "linux", target_os = "android")))]
+mod suspension {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    /// How far the time of day was ahead of the monotonic clock when the suspension was last asked for.
+    static AHEAD: AtomicI64 = AtomicI64::new(i64::MIN);
+    /// For how long the machine had been suspended then. Noted before `AHEAD`, read after it.
+    static SUSPENDED: AtomicI64 = AtomicI64::new(0);
+
+    /// What the two may drift apart, in nanoseconds, before the suspension is asked for again; and how
+    /// much of one may go unseen.
+    const UNSEEN: u64 = 50_000_000;
+
+    /// To a few milliseconds.
+    pub(super) fn elapsed() -> Duration {
+        let monotonic = now(ClockId::MonotonicCoarse);
+        let ahead = now(ClockId::RealtimeCoarse) - monotonic;
+        if ahead.abs_diff(AHEAD.load(Ordering::Acquire)) > UNSEEN {
+            let suspended = now(ClockId::Boottime) - now(ClockId::Monotonic);
+            SUSPENDED.fetch_max(suspended, Ordering::Release);
+            AHEAD.store(ahead, Ordering::Release);
+        }
+        let elapsed = monotonic + SUSPENDED.load(Ordering::Acquire);
+        Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0))
+    }
+
+    fn now(clock: ClockId) -> i64 {
+        let time = clock_gettime(clock);
+        // 292 years fit.
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
     }
 }
 

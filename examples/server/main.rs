@@ -70,9 +70,10 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
     let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
     let Opened { store, file } = open(&flags.store()).await?;
-    let store: Arc<dyn KeyRegistry> = match flags.cache {
-        true => Arc::new(CachedStore::new(store, CacheSettings::default())),
-        false => store,
+    let store: Arc<dyn KeyRegistry> = if flags.cache {
+        Arc::new(CachedStore::new(store, CacheSettings::default()))
+    } else {
+        store
     };
     let webhooks = Webhooks::open(flags.webhooks_file())?;
     let certificate = certificate::load_or_make(&flags)?;

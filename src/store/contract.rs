@@ -65,6 +65,7 @@ pub use self::ending::a_delete_is_seen_between_stores;
 pub use self::first::the_first_key_is_made_once_between_stores;
 pub use self::following::changes_can_be_followed_between_stores;
 pub use self::handles::Handles;
+pub use self::renewing::old_and_new_secrets_never_both_live;
 pub use self::subject::{Opening, Subject, check, opening};
 pub use self::versions::old_changes_are_known_whole_or_forgotten;
 #[cfg(doc)]
@@ -145,7 +146,6 @@ promises! { $
         replacing_ends_the_old_secret_and_keeps_everything_else
         replacing_by_a_taken_secret_changes_nothing
         of_many_new_secrets_one_lives
-        a_new_secret_and_the_old_one_never_both_live
     }
     rotating {
         rotating_files_the_successor_and_limits_the_old

@@ -179,7 +179,7 @@ impl KeyRegistry for PostgresStore {
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let (account, id) = (account.clone(), id.clone());
         self.read(async move |mut transaction| {
-            let record = statements::live(&mut transaction, &account, &id).await?;
+            let record = statements::get(&mut transaction, &account, &id).await?;
             transaction.end(record).await
         })
         .await

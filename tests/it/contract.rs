@@ -58,6 +58,13 @@ async fn memory_keeps_the_promises_between_stores() {
     .await;
 }
 
+#[test]
+fn memory_and_sqlite_replace_in_one_step() {
+    let memory = async || Subject::new(MemoryStore::new());
+    contract::check(memory, contract::old_and_new_secrets_never_both_live);
+    contract::check(sqlite_file, contract::old_and_new_secrets_never_both_live);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_the_promises_between_openings() {
     let folder = tempfile::tempdir().unwrap();

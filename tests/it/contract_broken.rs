@@ -78,7 +78,7 @@ found_out! {
         writes_to_one_key_do_not_undo_each_other;
     replace_does_half: ReplaceDoesHalf by replacing_by_a_taken_secret_changes_nothing;
     replace_ends_what_it_read: ReplaceEndsWhatItRead by of_many_new_secrets_one_lives;
-    replace_files_first: ReplaceFilesFirst by a_new_secret_and_the_old_one_never_both_live;
+    replace_files_first: ReplaceFilesFirst by old_and_new_secrets_never_both_live;
     replace_revives: ReplaceRevives by
         deleting_and_replacing_race_to_one_truth replacing_and_rotating_race_to_one_truth;
     loses_the_successor: LosesTheSuccessor by

@@ -87,7 +87,28 @@ pub(super) async fn active(
     Ok(usize::try_from(active).unwrap_or(usize::MAX))
 }
 
+/// A live record. With its row locked, until the transaction ends: what is written from it later must
+/// not undo what somebody notes meanwhile.
 pub(super) async fn live(
+    connection: &mut PgConnection,
+    account: &AccountId,
+    id: &KeyId,
+) -> Result<Option<Arc<KeyRecord>>, sqlx::Error> {
+    let row = query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tower_api_key.secrets WHERE account = $1 AND key_id = $2 AND digest IS NOT NULL
+          FOR UPDATE"
+    ))
+    .bind(account.as_str())
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.as_ref().and_then(row::live))
+}
+
+/// A live record, to look at.
+pub(super) async fn get(
     connection: &mut PgConnection,
     account: &AccountId,
     id: &KeyId,

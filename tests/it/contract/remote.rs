@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tower_api_key::store::contract::{
     Handles, Subject, a_delete_is_seen_between_stores, changes_can_be_followed_between_stores,
-    the_cap_holds_between_stores, the_first_key_is_made_once_between_stores,
+    check, old_and_new_secrets_never_both_live, the_cap_holds_between_stores,
+    the_first_key_is_made_once_between_stores,
 };
 use tower_api_key::{
     CacheSettings, CachedStore, KeyRegistry, MemoryStore, PostgresOptions, PostgresStore,
@@ -79,6 +80,14 @@ store_contract!(cached_sqlite, async || {
 store_contract!(cached_postgres, async || postgres().await.map(cached));
 
 store_contract!(cached_redis, async || redis().await.map(cached));
+
+#[test]
+fn postgres_and_redis_replace_in_one_step() {
+    let to_postgres = async || postgres().await.map(Subject::new);
+    check(to_postgres, old_and_new_secrets_never_both_live);
+    let to_redis = async || redis().await.map(Subject::new);
+    check(to_redis, old_and_new_secrets_never_both_live);
+}
 
 /// A round is 64 calls at once, each by a store with connections of its own.
 const RACERS: usize = 64;
