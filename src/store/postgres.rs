@@ -179,7 +179,7 @@ impl KeyRegistry for PostgresStore {
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let (account, id) = (account.clone(), id.clone());
         self.read(async move |mut transaction| {
-            let record = statements::get(&mut transaction, &account, &id).await?;
+            let record = statements::live(&mut transaction, &account, &id).await?;
             transaction.end(record).await
         })
         .await
@@ -299,6 +299,7 @@ impl KeyRegistry for PostgresStore {
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         let uses = uses.to_vec();
         self.write(async move |mut transaction| {
+            statements::lock_owners(&mut transaction, &uses).await?;
             statements::mark_used(&mut transaction, &uses).await?;
             transaction.end(()).await
         })

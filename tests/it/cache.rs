@@ -213,7 +213,8 @@ fn the_system_s_monotonic_clock_goes_on() {
     let before = SystemClock.elapsed();
     std::thread::sleep(Duration::from_millis(20));
     let passed = SystemClock.elapsed().checked_sub(before).unwrap();
-    assert!(passed >= Duration::from_millis(20) && passed < Duration::from_mins(1), "{passed:?}");
+    // To the nearest tick of the kernel, of which there are a hundred a second at least.
+    assert!(passed >= Duration::from_millis(10) && passed < Duration::from_mins(1), "{passed:?}");
 }
 
 #[tokio::test]

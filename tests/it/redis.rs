@@ -1,9 +1,6 @@
 //! Redis: which servers are refused, what is survived, what the data look like.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,103 +10,12 @@ use tower_api_key::{
     RedisStore, StoreError, Use, Version, Written,
 };
 
+use crate::servers::{Redis, free_port};
 use crate::support::{Log, account, digest, record, soon, time};
 
-/// A redis-server of this test's own, in a folder of its own. Gone when dropped, and also when the
-/// tests are killed: it is kept by a shell that waits for the end of its input.
-pub(crate) struct RedisServer {
-    port: u16,
-    folder: PathBuf,
-    arguments: Vec<String>,
-    keeper: Child,
-    server: String,
-}
-
-const KEEPER: &str = r#"
-folder=$1; shift
-redis-server "$@" >>"$folder/log" 2>&1 </dev/null &
-echo $!
-read -r word
-kill -9 $! 2>/dev/null
-wait
-[ "$word" = keep ] || rm -rf "$folder"
-"#;
-
-impl RedisServer {
-    /// With an append-only file, on a free port.
-    fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap().keep();
-        Self::start_in(folder, arguments)
-    }
-
-    fn start_in(folder: PathBuf, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut all = vec!["--port".to_owned(), port.to_string()];
-        let given = ["--dir", folder.to_str().unwrap(), "--appendonly", "yes", "--save", ""];
-        all.extend(given.iter().chain(arguments).map(|&argument| argument.to_owned()));
-        // The last of a setting counts, so a test may say `--appendonly no`, or serve TLS on the port.
-        for argument in &mut all {
-            *argument = argument.replace("$PORT", &port.to_string());
-        }
-        let (keeper, server) = Self::run(&folder, &all);
-        let started = Self { port, folder, arguments: all, keeper, server };
-        started.wait();
-        started
-    }
-
-    fn run(folder: &std::path::Path, arguments: &[String]) -> (Child, String) {
-        let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(folder).args(arguments);
-        let mut keeper =
-            keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-        let mut server = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut server).unwrap();
-        (keeper, server.trim().to_owned())
-    }
-
-    fn wait(&self) {
-        for _ in 0..500 {
-            if self.answers() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let log = std::fs::read_to_string(self.folder.join("log"));
-        panic!("redis-server (version 7 or later) does not answer: {log:?}");
-    }
-
-    fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
-        if self.arguments.iter().any(|argument| argument == "--tls-port") {
-            return true;
-        }
-        stream.write_all(b"PING\r\n").unwrap();
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).is_ok() && (&answer == b"+PONG" || &answer == b"-NOAU")
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.server]).status().unwrap().success());
-    }
-
-    /// Kills the server; then starts it anew, with what it had.
-    fn kill(&mut self) {
-        self.signal("-9");
-        self.keeper.stdin.take().unwrap().write_all(b"keep\n").unwrap();
-        self.keeper.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        (self.keeper, self.server) = Self::run(&self.folder, &self.arguments);
-        self.wait();
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
+impl Redis {
     fn options(&self) -> RedisOptions {
-        RedisOptions::new(self.url())
+        RedisOptions::new(self.url(0))
     }
 
     async fn connect(&self) -> RedisStore {
@@ -119,7 +25,7 @@ impl RedisServer {
     /// What `redis-cli` prints for a command.
     fn cli(&self, arguments: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        let output = cli.args(["-p", &self.port.to_string(), "--raw"]).args(arguments).output();
+        let output = cli.args(["-p", &self.port().to_string(), "--raw"]).args(arguments).output();
         String::from_utf8_lossy(&output.expect("redis-cli").stdout).trim_end().to_owned()
     }
 
@@ -145,13 +51,6 @@ impl RedisServer {
         let mut lines: Vec<_> = all.lines().map(str::to_owned).collect();
         lines.sort();
         lines
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
     }
 }
 
@@ -191,7 +90,7 @@ async fn a_server_that_would_lose_keys_is_refused_unless_that_is_accepted() {
         (["--maxmemory-policy", "allkeys-lru"], "`maxmemory-policy noeviction`"),
         (["--maxmemory-policy", "volatile-ttl"], "`maxmemory-policy noeviction`"),
     ] {
-        let server = RedisServer::start(&arguments);
+        let Some(server) = Redis::start(&arguments) else { return };
         let refused = server.options().connect().await.unwrap_err();
         assert!(matches!(refused, StoreError::Unsafe { store: "redis", .. }), "{refused:?}");
         assert!(refused.to_string().contains(set), "{refused}");
@@ -205,7 +104,7 @@ async fn a_server_that_would_lose_keys_is_refused_unless_that_is_accepted() {
 
 #[tokio::test]
 async fn a_power_cut_s_second_is_warned_of() {
-    let server = RedisServer::start(&["--appendfsync", "everysec"]);
+    let Some(server) = Redis::start(&["--appendfsync", "everysec"]) else { return };
     let (log, _guard) = Log::capture();
     server.connect().await;
     assert_eq!(log.lines("a power cut may take back").len(), 1);
@@ -216,11 +115,11 @@ async fn a_power_cut_s_second_is_warned_of() {
 
 #[tokio::test]
 async fn a_replica_is_refused_and_one_that_becomes_one_is_left() {
-    let primary = RedisServer::start(&[]);
-    let server = RedisServer::start(&[]);
+    let Some(primary) = Redis::start(&[]) else { return };
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let key = insert(&store, record(&account("a"), time(0))).await;
-    server.cli(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+    server.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
     let refused = store.delete(&key.account, &key.id, time(1)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
     assert!(store.find(key.fingerprint()).await.is_err(), "a replica may be behind");
@@ -233,7 +132,7 @@ async fn a_replica_is_refused_and_one_that_becomes_one_is_left() {
 
 #[tokio::test]
 async fn a_newer_layout_is_refused_and_left_alone() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let key = insert(&store, record(&account("a"), time(0))).await;
     server.cli(&["SET", "{tower-api-key}:layout", "7"]);
@@ -268,7 +167,7 @@ async fn another_application_s_data_is_refused_and_left_alone() {
         ["SET", "{tower-api-key}:secrets", "x"],
         ["SET", "{tower-api-key}:changes", "x"],
     ] {
-        let server = RedisServer::start(&[]);
+        let Some(server) = Redis::start(&[]) else { return };
         server.cli(&command);
         let refused = server.options().connect().await.unwrap_err();
         assert!(matches!(refused, StoreError::Foreign { .. }), "{command:?}: {refused:?}");
@@ -278,7 +177,7 @@ async fn another_application_s_data_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn namespaces_know_nothing_of_each_other() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let named = |name: &str| server.options().with_namespace(name).unwrap().connect();
     let (ours, theirs) = (named("a").await.unwrap(), named("a:account").await.unwrap());
     let key = insert(&ours, record(&account("a"), time(0))).await;
@@ -296,7 +195,7 @@ async fn namespaces_know_nothing_of_each_other() {
 
 #[tokio::test]
 async fn a_node_of_a_cluster_takes_every_write() {
-    let server = RedisServer::start(&["--cluster-enabled", "yes"]);
+    let Some(server) = Redis::start(&["--cluster-enabled", "yes"]) else { return };
     server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     while !server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -334,13 +233,13 @@ async fn life_of_a_key(store: &RedisStore) {
 
 #[tokio::test]
 async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen xadd xtrim xrange xrevrange";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.extend(commands.iter().map(String::as_str));
     assert_eq!(server.cli(&rights), "OK");
-    let url = |password: &str| format!("redis://keys:{password}@127.0.0.1:{}", server.port);
+    let url = |password: &str| format!("redis://keys:{password}@127.0.0.1:{}", server.port());
     life_of_a_key(&RedisStore::connect(url("hunter2")).await.unwrap()).await;
     let refused = RedisStore::connect(url("hunter3")).await.unwrap_err();
     assert!(!format!("{refused} {refused:?}").contains("hunter3"), "{refused:?}");
@@ -350,7 +249,7 @@ async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
-    let mut server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let kept = insert(&store, record(&account("a"), time(0))).await;
     let deleted = insert(&store, record(&account("a"), time(0))).await;
@@ -363,14 +262,14 @@ async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
         let refused = store.find(kept.fingerprint()).await.unwrap_err();
         assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
         assert!(store.list(&kept.account).await.is_err());
-        server.start_again();
+        server.restart();
         let took = soon(works_again(&store, &kept)).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
         assert!(is_ended(&store, &deleted).await);
     }
     // Where nobody asked meanwhile, nobody notices.
     server.kill();
-    server.start_again();
+    server.restart();
     assert!(is_live(&store, &kept).await);
     let Changes::Known { latest, .. } = store.changes(Version::default()).await.unwrap() else {
         panic!("forgotten");
@@ -380,12 +279,12 @@ async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_times_out_and_is_used_again_at_once() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let limit = Duration::from_millis(200);
     let store = server.options().with_time_limit(limit).connect().await.unwrap();
     let key = insert(&store, record(&account("a"), time(0))).await;
     for rounds in [1, 5] {
-        server.signal("-STOP");
+        server.pause();
         for _ in 0..rounds {
             let began = Instant::now();
             let calls = (0..100).map(|_| store.find(key.fingerprint()));
@@ -395,7 +294,7 @@ async fn a_stopped_server_times_out_and_is_used_again_at_once() {
             assert!(store.list(&key.account).await.is_err());
             assert!(began.elapsed() < limit * 5, "{:?}", began.elapsed());
         }
-        server.signal("-CONT");
+        server.resume();
         let took = soon(works_again(&store, &key)).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
@@ -440,8 +339,8 @@ impl Proxy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_a_network_has_forgotten_is_given_up() {
-    let server = RedisServer::start(&[]);
-    let proxy = Proxy::before(server.port).await;
+    let Some(server) = Redis::start(&[]) else { return };
+    let proxy = Proxy::before(server.port()).await;
     let store = RedisStore::connect(format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
     let key = insert(&store, record(&account("a"), time(0))).await;
     for lost in [0, 3] {
@@ -464,7 +363,7 @@ async fn a_connection_that_a_network_has_forgotten_is_given_up() {
 
 #[tokio::test]
 async fn an_unreachable_server_is_unavailable() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let refused = RedisStore::connect(format!("redis://:hunter2@127.0.0.1:{port}")).await;
     let refused = refused.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
@@ -473,7 +372,7 @@ async fn an_unreachable_server_is_unavailable() {
 
 #[tokio::test]
 async fn scripts_that_the_server_forgot_are_sent_again() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     for _ in 0..3 {
         life_of_a_key_in_part(&store).await;
@@ -489,7 +388,7 @@ async fn life_of_a_key_in_part(store: &RedisStore) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cap_holds_between_several_stores() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let mut stores = Vec::new();
     for _ in 0..4 {
         let limit = Duration::from_secs(20);
@@ -512,7 +411,7 @@ async fn the_cap_holds_between_several_stores() {
 
 #[tokio::test]
 async fn when_memory_is_full_keys_can_be_ended_and_none_be_made() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
     let mut keys = Vec::new();
@@ -572,7 +471,7 @@ async fn a_damaged_record_is_passed_over_loudly_still_counts_and_can_be_deleted(
         ("hint \n", ""),
         ("digest ", "\u{7f}"),
     ];
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     for (number, (old, new)) in edits.iter().enumerate() {
         let owner = account("a");
@@ -616,7 +515,7 @@ async fn a_damaged_record_is_passed_over_loudly_still_counts_and_can_be_deleted(
 
 #[tokio::test]
 async fn a_record_under_another_s_fingerprint_is_damaged() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let (one, other) = (
         insert(&store, record(&account("a"), time(0))).await,
@@ -632,7 +531,7 @@ async fn a_record_under_another_s_fingerprint_is_damaged() {
 
 #[tokio::test]
 async fn a_record_that_is_gone_counts_and_can_be_deleted() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let key = insert(&store, record(&account("a"), time(0))).await;
     server.cli(&["HDEL", "{tower-api-key}:secrets", &key.fingerprint().to_string()]);
@@ -644,7 +543,7 @@ async fn a_record_that_is_gone_counts_and_can_be_deleted() {
 
 #[tokio::test]
 async fn what_a_later_version_adds_to_a_record_stays() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let key = insert(&store, record(&account("a"), time(0))).await;
     let fingerprint = key.fingerprint().to_string();
@@ -659,7 +558,7 @@ async fn what_a_later_version_adds_to_a_record_stays() {
 
 #[tokio::test]
 async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
     let key = insert(&store, record(&owner, time(0))).await;
@@ -684,7 +583,7 @@ async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn a_note_of_use_that_comes_late_brings_nothing_back() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let (used, deleted) = (
         insert(&store, record(&account("a"), time(0))).await,
@@ -717,7 +616,7 @@ async fn a_note_of_use_that_comes_late_brings_nothing_back() {
 
 #[tokio::test]
 async fn a_deleted_digest_leaves_the_data() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
     let mut ended = Vec::new();
@@ -751,7 +650,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn versions_count_writes_and_old_changes_are_forgotten() {
-    let server = RedisServer::start(&[]);
+    let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
     let key = insert(&store, record(&owner, time(0))).await;
@@ -794,34 +693,18 @@ async fn versions_count_writes_and_old_changes_are_forgotten() {
 
 // TLS.
 
-struct Tls {
-    server: RedisServer,
-    certificate: String,
-}
-
 fn certificate(name: &str) -> rcgen::CertifiedKey<rcgen::KeyPair> {
     rcgen::generate_simple_self_signed([name.to_owned()]).unwrap()
 }
 
-fn tls_server(name: &str) -> Tls {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let made = certificate(name);
-    let (pem, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    std::fs::write(&pem, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let (file, key) = (pem.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned());
-    let tls = ["--tls-cert-file", &file, "--tls-key-file", &key, "--tls-ca-cert-file", &file];
-    let port = ["--port", "0", "--tls-port", "$PORT", "--tls-auth-clients", "no"];
-    let server = RedisServer::start_in(folder, &[&port[..], &tls[..]].concat());
-    Tls { server, certificate: made.cert.pem() }
-}
-
 #[tokio::test]
 async fn over_tls_only_the_given_certificate_is_trusted() {
-    let Tls { server, certificate: pem } = tls_server("localhost");
+    let made = certificate("localhost");
+    let pem = made.cert.pem();
+    let Some(server) = Redis::start_tls(&pem, &made.signing_key.serialize_pem()) else { return };
     let limit = Duration::from_secs(5);
     let options = |host: &str| {
-        RedisOptions::new(format!("rediss://{host}:{}", server.port)).with_time_limit(limit)
+        RedisOptions::new(format!("rediss://{host}:{}", server.port())).with_time_limit(limit)
     };
     let store = options("localhost").with_root_certificate(pem.clone()).connect().await.unwrap();
     life_of_a_key(&store).await;

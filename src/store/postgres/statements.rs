@@ -87,28 +87,8 @@ pub(super) async fn active(
     Ok(usize::try_from(active).unwrap_or(usize::MAX))
 }
 
-/// A live record. With its row locked, until the transaction ends: what is written from it later must
-/// not undo what somebody notes meanwhile.
+/// A live record.
 pub(super) async fn live(
-    connection: &mut PgConnection,
-    account: &AccountId,
-    id: &KeyId,
-) -> Result<Option<Arc<KeyRecord>>, sqlx::Error> {
-    let row = query(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM tower_api_key.secrets WHERE account = $1 AND key_id = $2 AND digest IS NOT NULL
-          FOR UPDATE"
-    ))
-    .bind(account.as_str())
-    .bind(id.as_str())
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.as_ref().and_then(row::live))
-}
-
-/// A live record, to look at.
-pub(super) async fn get(
     connection: &mut PgConnection,
     account: &AccountId,
     id: &KeyId,
@@ -213,8 +193,7 @@ pub(super) async fn supersede(
     Ok(())
 }
 
-/// Ends one key of the account, or all of them, and returns which secrets that were. Locks them in the
-/// order in which [`mark_used`] does, so that neither waits for the other's end.
+/// Ends one key of the account, or all of them, and returns which secrets that were.
 pub(super) async fn end(
     connection: &mut PgConnection,
     account: &AccountId,
@@ -223,14 +202,9 @@ pub(super) async fn end(
     at: SystemTime,
 ) -> Result<Vec<Fingerprint>, sqlx::Error> {
     let ended = query(
-        "WITH ending AS (
-             SELECT fingerprint FROM tower_api_key.secrets
-             WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
-             ORDER BY fingerprint FOR UPDATE
-         )
-         UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
-         FROM ending WHERE secrets.fingerprint = ending.fingerprint
-         RETURNING encode(secrets.fingerprint, 'hex') AS fingerprint",
+        "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
+         WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
+         RETURNING encode(fingerprint, 'hex') AS fingerprint",
     )
     .bind(account.as_str())
     .bind(id.map(KeyId::as_str))
@@ -241,32 +215,46 @@ pub(super) async fn end(
     ended.iter().map(row::fingerprint).collect()
 }
 
-/// Notes uses where the secrets are live, and only forward in time. Every row is locked before any is
-/// written, in the order of their fingerprints.
+/// Locks the rows of the accounts that own these secrets, in an order that is everybody's.
+pub(super) async fn lock_owners(
+    connection: &mut PgConnection,
+    uses: &[Use],
+) -> Result<(), sqlx::Error> {
+    query(
+        "SELECT 1 FROM tower_api_key.accounts WHERE account IN
+             (SELECT account FROM tower_api_key.secrets WHERE fingerprint = ANY ($1))
+         ORDER BY account FOR UPDATE",
+    )
+    .bind(fingerprints(uses))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes uses where the secrets are live, and only forward in time.
 pub(super) async fn mark_used(
     connection: &mut PgConnection,
     uses: &[Use],
 ) -> Result<(), sqlx::Error> {
-    let fingerprints: Vec<_> =
-        uses.iter().map(|used| used.fingerprint.as_bytes().to_vec()).collect();
     let times: Vec<_> = uses.iter().map(|used| milliseconds(used.at)).collect();
     query(
         "WITH used AS (
-             SELECT fingerprint, max(at) AS at FROM unnest($1::bytea[], $2::bigint[]) AS used (fingerprint, at)
-             GROUP BY fingerprint
-         ), locked AS (
-             SELECT secrets.fingerprint, used.at FROM tower_api_key.secrets JOIN used USING (fingerprint)
-             WHERE digest IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used.at)
-             ORDER BY secrets.fingerprint FOR UPDATE OF secrets
+             SELECT fingerprint, max(at) AS at
+             FROM unnest($1::bytea[], $2::bigint[]) AS uses (fingerprint, at) GROUP BY fingerprint
          )
-         UPDATE tower_api_key.secrets SET last_used_at = locked.at
-         FROM locked WHERE secrets.fingerprint = locked.fingerprint",
+         UPDATE tower_api_key.secrets SET last_used_at = used.at
+         FROM used WHERE secrets.fingerprint = used.fingerprint
+             AND digest IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used.at)",
     )
-    .bind(fingerprints)
+    .bind(fingerprints(uses))
     .bind(times)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn fingerprints(uses: &[Use]) -> Vec<Vec<u8>> {
+    uses.iter().map(|used| used.fingerprint.as_bytes().to_vec()).collect()
 }
 
 /// What was written after `since`: one statement, so that all of it is of one moment.

@@ -14,6 +14,8 @@ use super::folder::Folder;
 use super::process::Process;
 use super::{free_port, left_out, local, present, program};
 
+const TLS_PORT: &str = "--tls-port";
+
 /// A server; its data is in memory unless its arguments say otherwise.
 pub(crate) struct Redis {
     // In this order: the process ends before its folder goes.
@@ -28,6 +30,21 @@ impl Redis {
     /// A server of its own with more arguments, as `--appendonly yes`; or leaves the running test out.
     pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
         present(Self::with(arguments))
+    }
+
+    /// A server that speaks nothing but TLS, with this certificate and key.
+    pub(crate) fn start_tls(certificate: &str, key: &str) -> Option<Self> {
+        let folder = Folder::new();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (certificate, key) = (file("certificate.pem", certificate), file("key.pem", key));
+        let tls = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let anyone = ["--tls-auth-clients", "no", "--port", "0", TLS_PORT, "$PORT"];
+        // It has read the files when it answers.
+        present(Self::with(&[&tls[..], &anyone[..]].concat()))
     }
 
     /// What makes every answered write outlive a kill.
@@ -65,7 +82,11 @@ impl Redis {
         let mut command = Command::new(&self.program);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "yes", "--databases", "10000", "--dir"]);
-        command.arg(self.folder.path()).args(&self.arguments);
+        command.arg(self.folder.path());
+        // The last of a setting counts, so that a test may say `--appendonly no`.
+        for argument in &self.arguments {
+            command.arg(argument.replace("$PORT", &self.port.to_string()));
+        }
         let mut process = Process::start(&mut command, &self.log(), "KILL");
         process.until(|_| self.answers_ping())?;
         *self.process.lock().unwrap() = Some(process);
@@ -75,6 +96,9 @@ impl Redis {
     /// Whether it has read its data and serves. One that wants a password says so only then.
     pub(crate) fn answers_ping(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(local(self.port)) else { return false };
+        if self.arguments.iter().any(|argument| argument == TLS_PORT) {
+            return true;
+        }
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut answer = [0; 5];
         stream.write_all(b"PING\r\n").is_ok()
