@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::folder::Folder;
-use super::present;
+use super::say_left_out;
 
 /// A disk of its own, in memory; unmounted and gone when dropped.
 pub(crate) struct Disk {
@@ -17,12 +17,12 @@ impl Disk {
     /// An empty disk, or leaves the running test out where mounting is not allowed.
     pub(crate) fn of_megabytes(size: u32) -> Option<Self> {
         let options = format!("size={size}m,mode=0777");
-        present(Self::mounted(&["-t", "tmpfs", "-o", &options, "tmpfs"]))
+        allowed(Self::mounted(&["-t", "tmpfs", "-o", &options, "tmpfs"]))
     }
 
     /// Another view of a folder, through which nothing can be written.
     pub(crate) fn read_only(of: &Path) -> Option<Self> {
-        let disk = present(Self::mounted(&["--bind", of.to_str().unwrap()]))?;
+        let disk = allowed(Self::mounted(&["--bind", of.to_str().unwrap()]))?;
         mount(&["-o", "remount,ro,bind"], disk.path()).unwrap();
         Some(disk)
     }
@@ -56,6 +56,12 @@ impl Disk {
     fn ballast(&self) -> PathBuf {
         self.path().join("ballast")
     }
+}
+
+/// What was mounted, or `None` when the running test is left out: also where all servers are required,
+/// because no package gives the right to mount.
+fn allowed(mounted: Result<Disk, String>) -> Option<Disk> {
+    mounted.map_err(|reason| say_left_out(&reason)).ok()
 }
 
 fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {

@@ -32,9 +32,13 @@ fn present<T>(started: Result<T, String>) -> Option<T> {
     started.map_err(|reason| left_out(&reason)).ok()
 }
 
-/// Says that the running test is left out and why, where libtest does not hide it.
 fn left_out(reason: &str) {
     assert!(std::env::var_os(REQUIRED).is_none_or(|value| value != "required"), "{reason}");
+    say_left_out(reason);
+}
+
+/// Says that the running test is left out and why, where libtest does not hide it.
+fn say_left_out(reason: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     // Stderr may be closed; the test is left out all the same.
