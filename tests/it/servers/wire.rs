@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -64,7 +65,7 @@ impl Wire {
     /// Closes all connections and refuses new ones.
     pub(crate) async fn cut(&self) {
         self.line.state.send_replace(State::Cut);
-        self.line.open.subscribe().wait_for(|&open| open == 0).await.unwrap();
+        self.line.open_are(|open| open == 0).await;
     }
 
     /// Leaves connections open, accepts new ones, and forwards nothing.
@@ -86,7 +87,7 @@ impl Wire {
             self.cut().await;
         }
         self.line.state.send_replace(State::Whole);
-        self.line.open.subscribe().wait_for(|&open| open > 0).await.unwrap();
+        self.line.open_are(|open| open > 0).await;
     }
 }
 
@@ -115,7 +116,11 @@ impl Drop for Open {
 async fn listen(line: Arc<Line>, port: u16) {
     loop {
         line.becomes(|state| state != State::Cut).await;
-        let listener = TcpListener::bind(local(port)).await.expect("the port is free again");
+        // Whoever looks for a free port holds it for a moment.
+        let Ok(listener) = TcpListener::bind(local(port)).await else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
         let open = Open::new(&line);
         loop {
             tokio::select! {
@@ -143,6 +148,14 @@ impl Line {
     async fn becomes(&self, wanted: impl Fn(State) -> bool) {
         // The sender is in `self`, so waiting cannot fail.
         let _ = self.state.subscribe().wait_for(|&state| wanted(state)).await;
+    }
+
+    /// Waits until so many things are open.
+    async fn open_are(&self, wanted: impl Fn(usize) -> bool) {
+        let mut open = self.open.subscribe();
+        let reached = open.wait_for(|&open| wanted(open));
+        let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        reached.expect("a wire opens and closes at once").unwrap();
     }
 
     async fn connection(&self, mut client: TcpStream) {
