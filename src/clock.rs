@@ -33,9 +33,9 @@ pub trait Monotonic: Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 }
 
-/// On Linux and Android it goes on while the machine is suspended: what was cached before a laptop
-/// was closed or a virtual machine was paused is as old afterwards as it looks on the wall.
-/// Elsewhere it is [`Instant`](std::time::Instant), which may stand still meanwhile.
+/// On Linux and Android it goes on while the machine is suspended: what was cached before that is as
+/// old afterwards as it looks on the wall. (A virtual machine whose host stops it, clocks and all,
+/// cannot know.) Elsewhere it is [`Instant`](std::time::Instant), which may stand still meanwhile.
 #[cfg(feature = "cache")]
 impl Monotonic for SystemClock {
     #[cfg(any(target_os = "linux", target_os = "android"))]

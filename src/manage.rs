@@ -401,7 +401,8 @@ pub enum ManageError {
     /// Several new keys in a row were in use, which cannot be chance.
     #[error("new keys collide with existing ones: the generator or the store is broken")]
     NoFreeKey,
-    /// The store failed. Whether the write happened is not known: list the keys.
+    /// The store failed. Whether the write happened is not known: repeat a
+    /// deletion, list the keys after a creation.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -151,6 +151,7 @@ promises! { $
         rotating_files_the_successor_and_limits_the_old
         rotating_never_lengthens_a_life
         rotating_counts_both_during_a_grace
+        rotating_with_a_grace_that_is_over_fits_at_the_cap
         rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good
         rotating_an_expired_key_makes_no_room
         a_key_is_rotated_once

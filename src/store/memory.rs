@@ -207,12 +207,14 @@ impl KeyRegistry for MemoryStore {
         if old.replaced_by.is_some() {
             return Ok(Written::Superseded);
         }
-        let ends_now = grace_ends.is_none() && !old.is_expired(now);
+        let superseded = grace_ends.map(|ends| old.superseded(successor.id.clone(), ends));
+        let stays = superseded.as_ref().is_some_and(|old| !old.is_expired(now));
+        let ends_now = !stays && !old.is_expired(now);
         if active(records, now) - usize::from(ends_now) >= limit {
             return Ok(Written::Refused);
         }
-        if let Some(grace_ends) = grace_ends {
-            records[place] = Arc::new(old.superseded(successor.id.clone(), grace_ends));
+        if let Some(superseded) = superseded {
+            records[place] = Arc::new(superseded);
             self.publish(&records[place]);
         } else {
             self.end(&records.remove(place), EndCause::Rotated, now);

@@ -39,14 +39,17 @@ mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use self::connections::Connections;
 pub use self::options::PostgresOptions;
-use self::transaction::Transaction;
+use self::transaction::{Milliseconds, Transaction};
 use super::{Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
+
+/// How many uses are noted in one transaction.
+const USES_AT_ONCE: usize = 500;
 
 /// Keys in PostgreSQL; clones share the connections.
 ///
@@ -65,7 +68,7 @@ use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 pub struct PostgresStore {
     verification: Connections,
     management: Connections,
-    limit: Duration,
+    limit: Milliseconds,
 }
 
 impl PostgresStore {
@@ -100,27 +103,29 @@ impl PostgresStore {
         self.management.within_limit(whole).await
     }
 
+    /// Runs a read over one of these connections.
     async fn read<T, R>(
         &self,
+        connections: &Connections,
         read: impl FnOnce(Transaction) -> R + Send + 'static,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         R: Future<Output = Result<T, sqlx::Error>> + Send,
     {
-        let connections = self.management.clone();
-        let whole = async move { read(Transaction::begin_reading(&connections).await?).await };
-        self.management.within_limit(whole).await
+        let (lent, limit) = (connections.clone(), self.limit);
+        let whole = async move { read(Transaction::begin_reading(&lent, limit).await?).await };
+        connections.within_limit(whole).await
     }
 }
 
 impl KeyStore for PostgresStore {
     fn find(&self, fingerprint: Fingerprint) -> Lookup {
-        let connections = self.verification.clone();
+        let (connections, limit) = (self.verification.clone(), self.limit);
         Lookup::waiting(async move {
             let lent = connections.clone();
             let find = async move {
-                let (connection, rows) = lent.start(statements::find(fingerprint)).await?;
+                let (connection, rows) = lent.start(statements::find(fingerprint, limit)).await?;
                 connection.give_back();
                 Ok(rows.first().and_then(row::entry))
             };
@@ -165,7 +170,7 @@ impl KeyRegistry for PostgresStore {
 
     async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
         let account = account.clone();
-        self.read(async move |mut transaction| {
+        self.read(&self.management, async move |mut transaction| {
             let records = statements::list(&mut transaction, &account).await?;
             transaction.end(records).await
         })
@@ -178,7 +183,7 @@ impl KeyRegistry for PostgresStore {
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let (account, id) = (account.clone(), id.clone());
-        self.read(async move |mut transaction| {
+        self.read(&self.management, async move |mut transaction| {
             let record = statements::live(&mut transaction, &account, &id).await?;
             transaction.end(record).await
         })
@@ -297,17 +302,22 @@ impl KeyRegistry for PostgresStore {
     }
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
-        let uses = uses.to_vec();
-        self.write(async move |mut transaction| {
-            statements::lock_owners(&mut transaction, &uses).await?;
-            statements::mark_used(&mut transaction, &uses).await?;
-            transaction.end(()).await
-        })
-        .await
+        // In parts, so that no part holds the accounts' locks for long.
+        for some in uses.chunks(USES_AT_ONCE) {
+            let uses = some.to_vec();
+            self.write(async move |mut transaction| {
+                statements::lock_owners(&mut transaction, &uses).await?;
+                statements::mark_used(&mut transaction, &uses).await?;
+                transaction.end(()).await
+            })
+            .await?;
+        }
+        Ok(())
     }
 
+    /// As part of verification: a cache must hear of changes however much is being managed.
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
-        self.read(async move |mut transaction| {
+        self.read(&self.verification, async move |mut transaction| {
             let changes = statements::changes(&mut transaction, since).await?;
             transaction.end(changes).await
         })
@@ -317,6 +327,8 @@ impl KeyRegistry for PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("PostgresStore")
+            .field("limit", &format_args!("{} ms", self.limit))
+            .finish_non_exhaustive()
     }
 }

@@ -87,6 +87,8 @@ found_out! {
     rotate_ignores_the_cap: RotateIgnoresTheCap by
         rotating_counts_both_during_a_grace rotating_an_expired_key_makes_no_room
         rotations_and_creations_race_to_the_cap_and_no_further;
+    counts_before_it_supersedes: CountsBeforeItSupersedes by
+        rotating_with_a_grace_that_is_over_fits_at_the_cap;
     ends_by_expiry: EndsByExpiry by
         rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good
         a_rotation_is_seen_whole nothing_brings_an_ended_secret_back;

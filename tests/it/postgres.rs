@@ -1,15 +1,16 @@
 //! What is particular to PostgreSQL: whose tables, under which settings, through what, and for how long.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tower_api_key::{
     AccountId, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, PostgresOptions,
-    PostgresStore, StoreError, Written,
+    PostgresStore, StoreError, Use, Written,
 };
 
-use crate::servers::{PgBouncer, Postgres};
+use crate::servers::{PgBouncer, Postgres, Wire};
 use crate::support::{Log, account, named, record, soon, text, time};
 
 async fn sql(url: &str, statements: &str) -> Vec<sqlx::postgres::PgRow> {
@@ -320,7 +321,7 @@ async fn lookups_that_wait_hold_up_no_management() {
     let url = server.fresh_database().await;
     let (owner, records) = filled(&url).await;
     let store = PostgresStore::connect(&url).await.unwrap();
-    // Every connection for verification waits for this lock; the one of management reads another table.
+    // Every connection for verification waits for this lock; the one of management needs another table.
     let mut held = PgConnection::connect(&url).await.unwrap();
     let lock = "BEGIN; LOCK TABLE tower_api_key.secrets IN ACCESS EXCLUSIVE MODE";
     sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
@@ -328,7 +329,8 @@ async fn lookups_that_wait_hold_up_no_management() {
         (0..64).map(|_| tokio::spawn(store.find(records[0].fingerprint()))).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let started = Instant::now();
-    store.changes(tower_api_key::Version::new(0)).await.unwrap();
+    let first = store.insert_first(Arc::new(record(&owner, time(0)))).await.unwrap();
+    assert_eq!(first, Written::Refused);
     assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
     for lookup in lookups {
         let refused = lookup.await.unwrap().unwrap_err();
@@ -337,6 +339,141 @@ async fn lookups_that_wait_hold_up_no_management() {
     held.close().await.unwrap();
     assert!(store.find(records[0].fingerprint()).await.unwrap().is_some());
     assert_eq!(store.list(&owner).await.unwrap().len(), 3);
+}
+
+/// How often anybody has connected to this database, and how many backends work for it now.
+async fn sessions_and_backends(server: &Postgres, name: &str) -> (i64, i64) {
+    // Backends note their end with a delay.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let url = server.url("postgres");
+    let sessions = format!("SELECT sessions FROM pg_stat_database WHERE datname = '{name}'");
+    let backends = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'");
+    (one(&url, &sessions).await, one(&url, &backends).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_nobody_waits_for_any_more_leave_the_server_alone() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = server.new_database().await;
+    let url = server.url(&name);
+    let (owner, records) = filled(&url).await;
+    let limit = Duration::from_millis(100);
+    let store = PostgresOptions::new(&url).unwrap().with_time_limit(limit).connect().await.unwrap();
+    let mut held = PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE tower_api_key.secrets IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
+    for _ in 0..20 {
+        let (found, listed) =
+            tokio::join!(store.find(records[0].fingerprint()), store.list(&owner));
+        assert!(found.is_err() && listed.is_err());
+    }
+    let (_, backends) = sessions_and_backends(server, &name).await;
+    assert!(backends <= 3, "{backends} backends, with the one that holds the lock");
+    held.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_asked_too_much_keeps_its_connections() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = server.new_database().await;
+    let url = server.url(&name);
+    let (_, records) = filled(&url).await;
+    let options = PostgresOptions::new(&url).unwrap().with_verification_connections(2);
+    let store = options.with_time_limit(Duration::from_millis(400)).connect().await.unwrap();
+    store.find(records[0].fingerprint()).await.unwrap();
+    let (before, _) = sessions_and_backends(server, &name).await;
+    let started = Instant::now();
+    let clients: Vec<_> = (0..1000)
+        .map(|_| {
+            let (store, fingerprint) = (store.clone(), records[0].fingerprint());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while started.elapsed() < Duration::from_secs(2) {
+                    answered += usize::from(store.find(fingerprint).await.is_ok());
+                }
+                answered
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for client in clients {
+        answered += client.await.unwrap();
+    }
+    let (after, _) = sessions_and_backends(server, &name).await;
+    println!("{answered} answered, {} connections opened meanwhile", after - before);
+    assert!(answered > 0 && after - before < 10, "{} connections", after - before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_up_is_asked_now_and_then() {
+    let Some(server) = Postgres::shared() else { return };
+    let wire = Wire::to(server.port()).await;
+    let name = server.new_database().await;
+    let url = server.url_by(wire.port(), &name);
+    let store = PostgresStore::connect(&url).await.unwrap();
+    wire.cut().await;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", wire.port())).await.unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let hangs_up = tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let started = Instant::now();
+    let mut refused = 0;
+    while started.elapsed() < Duration::from_secs(1) {
+        let fingerprint = record(&account("a"), time(0)).fingerprint();
+        assert!(matches!(store.find(fingerprint).await, Err(StoreError::Unavailable { .. })));
+        refused += 1;
+    }
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((2..=21).contains(&asked) && refused > 100, "{asked} of {refused}");
+    hangs_up.abort();
+}
+
+#[tokio::test]
+async fn a_time_limit_may_be_as_long_as_one_likes() {
+    let Some(server) = Postgres::shared() else { return };
+    let options = PostgresOptions::new(&server.fresh_database().await).unwrap();
+    let store = options.with_time_limit(Duration::MAX).connect().await.unwrap();
+    let key = Arc::new(record(&account("a"), time(0)));
+    assert_eq!(store.insert(Arc::clone(&key), 25).await.unwrap(), Written::Done(()));
+    assert!(store.find(key.fingerprint()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn as_many_uses_as_one_likes_are_noted_in_one_call() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let (owner, records) = filled(&url).await;
+    let limit = Duration::from_millis(400);
+    let store = PostgresOptions::new(&url).unwrap().with_time_limit(limit).connect().await.unwrap();
+    let stranger = |_| Use::new(record(&owner, time(0)).fingerprint(), time(50));
+    let mut uses: Vec<_> = (0..50_000).map(stranger).collect();
+    uses.push(Use::new(records[0].fingerprint(), time(50)));
+    store.mark_used(&uses).await.unwrap();
+    let shown = store.get(&owner, &records[0].id).await.unwrap().unwrap();
+    assert_eq!(shown.last_used_at, Some(time(50)));
+}
+
+#[test]
+fn a_parameter_that_is_not_understood_is_refused_by_its_name() {
+    let (log, _guard) = Log::capture();
+    for url in [
+        "postgres://me@db/app?sslmode=require&sslpassword=hunter2",
+        "postgres://me@db/app?sslpassword=hunter2#fragment",
+        "postgres://me@db?sslmode=require&sslpassword=hunter2&sslmode=require",
+    ] {
+        let refused = format!("{:?}", PostgresOptions::new(url).unwrap_err());
+        assert!(refused.contains("sslpassword") && !refused.contains("hunter2"), "{refused}");
+    }
+    assert!(!log.text().contains("hunter2"));
+    for url in ["postgres://db/app?", "postgres://db/app?sslmode=require&&application_name=me#a?b"]
+    {
+        PostgresOptions::new(url).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

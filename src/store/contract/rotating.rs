@@ -55,6 +55,17 @@ pub async fn rotating_counts_both_during_a_grace(store: Store) {
     assert_done(rotate(3).await, "rotate");
 }
 
+/// A grace that is over when it begins takes up no room.
+pub async fn rotating_with_a_grace_that_is_over_fits_at_the_cap(store: Store) {
+    let owner = account("a");
+    let old = insert(&store, record(&owner, time(0))).await;
+    let successor = Arc::new(record(&owner, time(10)));
+    let rotated = store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(10)), 1).await;
+    assert_done(rotated, "rotate");
+    assert_shown(&store, &successor).await;
+    assert_eq!(shown(&store, &old).await.expires_at, Some(time(10)));
+}
+
 /// Without a grace, the successor takes the old key's place, at the cap too, and the old secret is a
 /// tombstone: no clock that is set back brings it back.
 pub async fn rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good(store: Store) {

@@ -5,9 +5,10 @@
 //! with the connection in hand. Here a connection comes back only when its user says that all went
 //! well, and is closed otherwise; and whoever finds one dead throws away all that wait beside it.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
@@ -24,12 +25,23 @@ struct Shared {
     limit: Duration,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<PgConnection>>,
+    /// When it was last tried in vain to open a connection.
+    failed: Mutex<Option<Instant>>,
 }
+
+/// How long after such a try there is no other.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Connections {
     pub(super) fn new(options: PgConnectOptions, most: u32, limit: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1)));
-        Self(Arc::new(Shared { options, limit, permits, idle: Mutex::default() }))
+        Self(Arc::new(Shared {
+            options,
+            limit,
+            permits,
+            idle: Mutex::default(),
+            failed: Mutex::default(),
+        }))
     }
 
     /// Runs one piece of work to its end or to the time limit, also when the caller goes away, so
@@ -47,6 +59,9 @@ impl Connections {
             })
         };
         match tokio::spawn(limited).await {
+            Ok(Ok(Err(sqlx::Error::PoolTimedOut))) => {
+                Err(StoreError::Timeout { store: "postgres", limit })
+            }
             Ok(ended) => ended?.map_err(unavailable),
             Err(stopped) => Err(StoreError::unavailable("postgres", stopped)),
         }
@@ -55,8 +70,7 @@ impl Connections {
     /// Lends a connection on which `first` was answered. A connection that died while it was idle
     /// is replaced by a new one, for nothing has happened yet.
     pub(super) async fn start(&self, first: String) -> Result<(Lent, Vec<PgRow>), sqlx::Error> {
-        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
+        let permit = self.permit().await?;
         let lend = |connection| Lent { connection, connections: self.clone(), permit };
         // In a statement of its own: the lock must not be held while the connection is asked.
         let idle = self.idle().pop();
@@ -72,15 +86,39 @@ impl Connections {
         Ok((lend(connection), rows))
     }
 
+    /// The right to use a connection. Whoever would get it when most of the limit is over does not:
+    /// the limit would end that use in the middle, and with it the connection, so that a server that
+    /// is asked too much would soon do nothing but open connections.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
+        let permit = Arc::clone(&self.0.permits).acquire_owned();
+        match tokio::time::timeout(self.0.limit / 4 * 3, permit).await {
+            Ok(permit) => permit.map_err(|_| sqlx::Error::PoolClosed),
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
     /// Closes what is idle, and lends no more.
     pub(super) fn close(&self) {
         self.0.permits.close();
         self.forget_idle();
     }
 
+    /// A new connection, unless the last try has just failed: a server that turns everybody away must
+    /// not be asked once for every request.
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let failed = || self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed().is_some_and(|at| at.elapsed() < PAUSE) {
+            let why = "it has just been tried in vain to open a connection";
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
+        }
+        let connected = self.open().await;
+        *failed() = connected.is_err().then(Instant::now);
+        connected
+    }
+
     /// A new connection to a server that takes writes. A standby lags behind: what was deleted on
     /// the primary still lives there.
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         let mut connection = self.0.options.connect().await?;
         let standby: bool = sqlx::Row::try_get(
             &sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await?,

@@ -8,7 +8,29 @@ use sqlx::postgres::PgConnectOptions;
 use super::PostgresStore;
 use super::connections::{Connections, unavailable};
 use super::open;
+use super::transaction::Milliseconds;
 use crate::store::StoreError;
+
+/// What a URL may say after its question mark.
+const PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
 
 /// How a [`PostgresStore`] reaches its server.
 ///
@@ -41,9 +63,10 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](StoreError::Unavailable) when the URL cannot be read; the error does not
-    /// repeat it.
+    /// [`Unavailable`](StoreError::Unavailable) when the URL cannot be read or has other parameters;
+    /// the error repeats their names at most.
     pub fn new(url: &str) -> Result<Self, StoreError> {
+        understood(url).map_err(|what| StoreError::unavailable("postgres", what))?;
         let server: PgConnectOptions = url.parse().map_err(unavailable)?;
         // A pooler may not know this parameter; no number here has a fraction.
         let server = server.extra_float_digits(None);
@@ -93,8 +116,20 @@ impl PostgresOptions {
         Ok(PostgresStore {
             verification: Connections::new(server.clone(), verification, limit),
             management: Connections::new(server, management, limit),
-            limit,
+            limit: Milliseconds::new(limit),
         })
+    }
+}
+
+/// Refuses parameters of which nothing would come: the driver would write them into the log, and among
+/// them there may be a password.
+fn understood(url: &str) -> Result<(), String> {
+    let query =
+        url.split('#').next().and_then(|url| url.split_once('?')).map_or("", |(_, query)| query);
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
+    match names.filter(|name| !name.is_empty()).find(|name| !PARAMETERS.contains(name)) {
+        Some(name) => Err(format!("the URL's parameter {name:?} is not understood")),
+        None => Ok(()),
     }
 }
 

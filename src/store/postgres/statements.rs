@@ -12,20 +12,22 @@ use sqlx::{Postgres, Row as _};
 
 use super::connections::run;
 use super::row::{self, columns};
+use super::transaction::Milliseconds;
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyName, KeyRecord};
 use crate::store::stored::milliseconds;
 use crate::store::{CHANGES_KEPT, Changes, Use, Version};
 
-/// What finds one secret, in a statement that holds nothing but its sixteen hexadecimal digits.
-pub(super) fn find(fingerprint: Fingerprint) -> String {
+/// What finds one secret, in one message that holds nothing but its sixteen hexadecimal digits, and
+/// that the server gives up when nobody waits for the answer any more.
+pub(super) fn find(fingerprint: Fingerprint, limit: Milliseconds) -> String {
     format!(
         concat!(
-            "SELECT ",
+            "SET LOCAL statement_timeout = {}; SELECT ",
             columns!(),
             " FROM tower_api_key.secrets WHERE fingerprint = decode('{}', 'hex')"
         ),
-        fingerprint
+        limit, fingerprint
     )
 }
 

@@ -1,6 +1,6 @@
 //! One write, from its beginning to a commit that has a version.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -9,6 +9,22 @@ use sqlx::postgres::PgConnection;
 use super::connections::{Connections, Lent, run};
 use crate::digest::Fingerprint;
 use crate::store::CHANGES_KEPT;
+
+/// A time limit as the server counts it: from 1 to what it can hold.
+#[derive(Clone, Copy)]
+pub(super) struct Milliseconds(i32);
+
+impl Milliseconds {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self(i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1))
+    }
+}
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// An open transaction. Dropped, it is rolled back, and its connection is closed.
 pub(super) struct Transaction(Lent);
@@ -23,9 +39,8 @@ impl Transaction {
     /// The server ends what the client may have lost sight of, so that no lock outlives its owner.
     pub(super) async fn begin(
         connections: &Connections,
-        limit: Duration,
+        limit: Milliseconds,
     ) -> Result<Self, sqlx::Error> {
-        let limit = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED;
              SET LOCAL statement_timeout = {limit};
@@ -37,14 +52,25 @@ impl Transaction {
         Ok(Self(lent))
     }
 
-    /// Begins reading at one moment.
-    pub(super) async fn begin_reading(connections: &Connections) -> Result<Self, sqlx::Error> {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
-        let (lent, _) = connections.start(begin.to_owned()).await?;
+    /// Begins reading. The server gives up what nobody waits for here, too: a backend that waits for a
+    /// lock does not see that its client has gone, and takes up one of the server's connections.
+    pub(super) async fn begin_reading(
+        connections: &Connections,
+        limit: Milliseconds,
+    ) -> Result<Self, sqlx::Error> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
+             SET LOCAL statement_timeout = {limit};
+             SET LOCAL idle_in_transaction_session_timeout = {limit}"
+        );
+        let (lent, _) = connections.start(begin).await?;
         Ok(Self(lent))
     }
 
     /// Commits a write that touched these secrets, and gives it the next version.
+    ///
+    /// Of the old changes only the next few are deleted, so that not every write passes over all
+    /// that were deleted before and that the server still keeps for somebody's long transaction.
     ///
     /// All in one message, so that the version's row, which all writes share, is locked only while
     /// the server commits and not while anything travels.
@@ -63,8 +89,9 @@ impl Transaction {
             "WITH next AS (UPDATE tower_api_key.latest SET version = version + 1 RETURNING version)
              INSERT INTO tower_api_key.changes (version, fingerprint)
              SELECT version, decode(hex, 'hex') FROM next, (VALUES {rows}) AS touched (hex);
-             DELETE FROM tower_api_key.changes
-             WHERE version <= (SELECT version - {CHANGES_KEPT} FROM tower_api_key.latest);
+             DELETE FROM tower_api_key.changes USING tower_api_key.latest
+             WHERE changes.version BETWEEN latest.version - {CHANGES_KEPT} - 10
+                                       AND latest.version - {CHANGES_KEPT};
              COMMIT"
         );
         run(&mut self.0, commit).await?;

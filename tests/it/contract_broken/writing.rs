@@ -219,6 +219,26 @@ fault! {
 }
 
 fault! {
+    /// Counts the old key as it was before its grace, also when that is over when it begins.
+    CountsBeforeItSupersedes {
+        async fn rotate(
+            &self,
+            account: &AccountId,
+            id: &KeyId,
+            successor: Arc<KeyRecord>,
+            grace_ends: Option<SystemTime>,
+            limit: usize,
+        ) -> Said<()> {
+            let active = self.good.list(account).await?.len();
+            if grace_ends.is_some() && active >= limit {
+                return Ok(Written::Refused);
+            }
+            self.good.rotate(account, id, successor, grace_ends, limit).await
+        }
+    }
+}
+
+fault! {
     /// Without a grace, the old key expires "now", and works again when the clock is set back.
     EndsByExpiry {
         async fn rotate(

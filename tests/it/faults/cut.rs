@@ -8,7 +8,7 @@ use super::calls::{Call, Kind};
 use super::state::{snapshot, version};
 use super::{Backend, Store};
 use crate::servers::Wire;
-use crate::support::{account, record, time};
+use crate::support::{account, record, soon, time};
 
 /// Places at which each kind of call is cut.
 const CUTS: u64 = 24;
@@ -121,7 +121,13 @@ impl Bench {
 
     /// Opens the connection that the call will use.
     async fn warm(&self, owner: &AccountId) {
-        self.cut_off.list(owner).await.unwrap();
+        let opening = async {
+            // After an attempt in vain, a store lets some time pass before the next.
+            while self.cut_off.list(owner).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        soon(opening).await;
         if self.is_first {
             self.backend.forget_calls().await;
         }
