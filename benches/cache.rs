@@ -100,7 +100,7 @@ fn settings() -> CacheSettings {
 }
 
 fn filled<S: KeyStore>(store: S, count: u64) -> CachedStore<S> {
-    let cached = CachedStore::new(store, settings());
+    let cached = CachedStore::alone(store, settings());
     for number in 0..count {
         cached.find(fingerprint(number)).now_or_never().unwrap().unwrap();
     }
@@ -205,7 +205,7 @@ fn flood() {
     let mut settings = CacheSettings::default();
     // So that what is counted is what was pushed out, not what grew old.
     settings.max_age = Duration::from_hours(1);
-    let cached = CachedStore::new(store.clone(), settings);
+    let cached = CachedStore::alone(store.clone(), settings);
     let find = |number: u64| cached.find(fingerprint(number)).now_or_never().unwrap().unwrap();
     let all = || (0..LIVE).for_each(|number| assert!(find(number).is_some()));
     let share =

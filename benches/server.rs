@@ -179,7 +179,7 @@ fn is_whole(answer: &[u8]) -> bool {
 
 /// Serves the bookings; says where, with the layer and without, and which key opens them.
 async fn serve(store: &str) {
-    let store = CachedStore::new(open(store).await, CacheSettings::default());
+    let store = CachedStore::alone(open(store).await, CacheSettings::default());
     let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
     let account: AccountId = "admin@example.com".parse().unwrap();
     let issued = manager.create(&account, NewKey::new("bench".parse().unwrap())).await.unwrap();

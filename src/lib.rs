@@ -84,6 +84,8 @@ pub mod docs {
     //! Why the crate is as it is, and what it is not.
     #[doc = include_str!("docs/design.md")]
     pub mod design {}
+    #[doc = include_str!("docs/replicas.md")]
+    pub mod replicas {}
     #[doc = include_str!("docs/limitations.md")]
     pub mod limitations {}
     #[doc = include_str!("docs/stores.md")]
@@ -115,10 +117,10 @@ pub use rejection::{Refusal, Rejection, RejectionKind};
 pub use store::SqliteStore;
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use store::{CacheSettings, CachedStore};
+pub use store::{CacheSettings, CachedStore, ReplicaStatus};
 pub use store::{
-    Change, Changes, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
-    StoreError, Use, Version, Written,
+    Change, Changes, Enrolled, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
+    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
 };
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

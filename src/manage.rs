@@ -57,6 +57,7 @@ pub struct KeyManager {
     prefix: KeyPrefix,
     limit: usize,
     clock: Arc<dyn Clock>,
+    settles: bool,
 }
 
 impl KeyManager {
@@ -67,7 +68,37 @@ impl KeyManager {
             prefix,
             limit: DEFAULT_KEY_LIMIT,
             clock: Arc::new(SystemClock),
+            settles: true,
         }
+    }
+
+    /// Returns from writes as soon as they are durable, when other replicas may go on answering from
+    /// their memory for up to a second ([`LEASE`](crate::store::LEASE)); [`settle`](Self::settle) says
+    /// when they no longer do.
+    #[must_use]
+    pub fn without_settling(mut self) -> Self {
+        self.settles = false;
+        self
+    }
+
+    /// Returns when everything that was written before the call is known to every replica: what was
+    /// deleted is dead on all of them, what was made can be used on all of them. Every write waits for
+    /// this by itself, unless told [not to](Self::without_settling).
+    pub async fn settle(&self) {
+        self.registry.settle().await;
+    }
+
+    /// A write that every replica knows when it returns; also when there was nothing to do, because
+    /// somebody else may have done it a moment ago.
+    async fn settled<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let written = write.await?;
+        if self.settles {
+            self.settle().await;
+        }
+        Ok(written)
     }
 
     /// How many active keys an account may have; [`DEFAULT_KEY_LIMIT`] unless set. Expired keys do
@@ -103,7 +134,8 @@ impl KeyManager {
         let new = new.settled(now)?;
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
-            let written = self.registry.insert(Arc::clone(&issued.record), self.limit).await?;
+            let written =
+                self.settled(self.registry.insert(Arc::clone(&issued.record), self.limit)).await?;
             if self.outcome(written)?.is_some() {
                 return Ok(issued.logged("key created"));
             }
@@ -126,7 +158,7 @@ impl KeyManager {
         let new = new.settled(now)?;
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
-            match self.registry.insert_first(Arc::clone(&issued.record)).await? {
+            match self.settled(self.registry.insert_first(Arc::clone(&issued.record))).await? {
                 Written::Refused => return Ok(None),
                 written if self.outcome(written)?.is_some() => {
                     return Ok(Some(issued.logged("key created")));
@@ -170,7 +202,7 @@ impl KeyManager {
         id: &KeyId,
         name: KeyName,
     ) -> Result<Arc<KeyRecord>, ManageError> {
-        let renamed = self.registry.rename(account, id, name).await?;
+        let renamed = self.settled(self.registry.rename(account, id, name)).await?;
         let record = self.outcome(renamed)?.ok_or(ManageError::NotFound)?;
         log("key renamed", &record);
         Ok(record)
@@ -193,7 +225,7 @@ impl KeyManager {
         for _ in 0..ATTEMPTS {
             let key = generate::key(&self.prefix, old.environment.as_ref())?;
             let secret = NewSecret::new(KeyDigest::of(key.text()), key.hint());
-            let replaced = self.registry.replace(account, id, secret, now).await?;
+            let replaced = self.settled(self.registry.replace(account, id, secret, now)).await?;
             if let Some(record) = self.outcome(replaced)? {
                 return Ok(IssuedKey { record, key }.logged("key regenerated"));
             }
@@ -231,8 +263,9 @@ impl KeyManager {
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
             let successor = Arc::clone(&issued.record);
-            let rotated =
-                self.registry.rotate(account, id, successor, grace_ends, self.limit).await?;
+            let rotated = self
+                .settled(self.registry.rotate(account, id, successor, grace_ends, self.limit))
+                .await?;
             if self.outcome(rotated)?.is_some() {
                 log("key rotated", &old);
                 return Ok(issued.logged("key created"));
@@ -248,7 +281,7 @@ impl KeyManager {
     ///
     /// [`NotFound`](ManageError::NotFound), also the second time; [`Store`](ManageError::Store).
     pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
-        let deleted = self.registry.delete(account, id, self.now()).await?;
+        let deleted = self.settled(self.registry.delete(account, id, self.now())).await?;
         self.outcome(deleted)?.ok_or(ManageError::NotFound)?;
         tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), "key deleted");
         Ok(())
@@ -260,7 +293,7 @@ impl KeyManager {
     ///
     /// [`Store`](ManageError::Store).
     pub async fn delete_all(&self, account: &AccountId) -> Result<usize, ManageError> {
-        let deleted = self.registry.delete_all(account, self.now()).await?;
+        let deleted = self.settled(self.registry.delete_all(account, self.now())).await?;
         tracing::info!(target: "tower_api_key", deleted, account = account.as_str(), "all keys of the account deleted");
         Ok(deleted)
     }

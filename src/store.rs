@@ -56,6 +56,7 @@ mod changes;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod contract;
+mod fleet;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -79,8 +80,9 @@ use std::time::{Duration, SystemTime};
 pub use self::redis::{RedisOptions, RedisStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-pub use cached::{CacheSettings, CachedStore};
+pub use cached::{CacheSettings, CachedStore, ReplicaStatus};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
+pub use fleet::{Enrolled, LEASE, ReplicaId, Roll, SharedRegistry};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
@@ -182,6 +184,11 @@ pub trait KeyRegistry: KeyStore {
     /// that changes what [`find`](KeyStore::find) gives takes the next version, in the order in which
     /// the writes become visible: whoever has seen a version has seen all before it.
     async fn changes(&self, since: Version) -> Result<Changes, StoreError>;
+
+    /// Returns when nobody answers any more from before the call: not the memory of any replica. That
+    /// takes milliseconds, or [`LEASE`] at most. Nothing to do where every [`find`](KeyStore::find)
+    /// asks the store; the stores of this crate do what [`SharedRegistry`] is for. May be dropped.
+    async fn settle(&self);
 }
 
 /// What became of a write that the store was able to decide.

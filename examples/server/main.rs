@@ -71,7 +71,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
     let Opened { store, file } = open(&flags.store()).await?;
     let store: Arc<dyn KeyRegistry> = if flags.cache {
-        Arc::new(CachedStore::new(store, CacheSettings::default()))
+        Arc::new(CachedStore::alone(store, CacheSettings::default()))
     } else {
         store
     };

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written};
+use super::{
+    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError,
+    Use, Version, Written,
+};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 
@@ -88,5 +91,44 @@ impl<T: KeyRegistry + ?Sized> KeyRegistry for Arc<T> {
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         (**self).changes(since).await
+    }
+
+    async fn settle(&self) {
+        (**self).settle().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl<T: SharedRegistry + ?Sized> SharedRegistry for Arc<T> {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        (**self).enrol(replica).await
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        (**self).renew(replica, applied).await
+    }
+
+    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        (**self).withdraw(replica).await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        (**self).roll().await
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError> {
+        (**self).suspect(replicas, at).await
+    }
+
+    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
+        (**self).strike_off(suspects).await
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        (**self).watch(wake).await;
     }
 }

@@ -14,15 +14,23 @@
 
 mod entries;
 mod flights;
+mod lease;
+mod replica;
 mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use self::flights::Flights;
+use self::lease::Lease;
+pub use self::replica::ReplicaStatus;
+use self::replica::{Keeper, Replica};
 pub use self::settings::CacheSettings;
-use super::{Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written};
+use super::{
+    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, SharedRegistry, StoreError, Use, Version,
+    Written,
+};
 use crate::clock::{Monotonic, SystemClock};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
@@ -33,8 +41,8 @@ use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 /// use tower_api_key::{ApiKeyLayer, CacheSettings, CachedStore, KeyManager, SqliteStore};
 ///
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = CachedStore::new(SqliteStore::open("keys.db").await?, CacheSettings::default());
-/// // Both over the same one: only what is deleted through it is gone from it at once.
+/// let store = SqliteStore::open("keys.db").await?;
+/// let store = CachedStore::shared(store, CacheSettings::default()).await;
 /// let manager = KeyManager::new(store.clone(), "acme".parse()?);
 /// let layer = ApiKeyLayer::new(store);
 /// # Ok(()) }
@@ -50,27 +58,99 @@ pub struct CachedStore<S> {
     store: Arc<S>,
     clock: Arc<dyn Monotonic>,
     flights: Arc<Flights>,
-    /// The store's version up to which all changes are gone from what is kept.
+    /// The store's version up to which this process's own writes are gone from what is kept.
     applied: Arc<AtomicU64>,
+    lease: Arc<Lease>,
+    stale_for: Duration,
+    shared: Option<Arc<Shared>>,
+}
+
+/// What there is where other processes share the store.
+struct Shared {
+    replica: Arc<Replica>,
+    keeper: Keeper,
 }
 
 impl<S> CachedStore<S> {
-    /// A cache with nothing in it.
-    pub fn new(store: S, settings: CacheSettings) -> Self {
-        Self::with_clock(store, settings, SystemClock)
+    /// The cache of the only process that writes to the store; with nothing in it. What another one
+    /// writes is seen when what is cached has aged.
+    pub fn alone(store: S, settings: CacheSettings) -> Self {
+        Self::alone_with_clock(store, settings, SystemClock)
     }
 
-    /// As [`new`](Self::new), with a clock for the ages: a [`ManualClock`](crate::ManualClock) in
+    /// As [`alone`](Self::alone), with a clock for the ages: a [`ManualClock`](crate::ManualClock) in
     /// tests.
-    pub fn with_clock(store: S, settings: CacheSettings, clock: impl Monotonic) -> Self {
+    pub fn alone_with_clock(store: S, settings: CacheSettings, clock: impl Monotonic) -> Self {
+        Self::with_lease(store, &settings, Arc::new(clock), Lease::endless())
+    }
+
+    fn with_lease(
+        store: S,
+        settings: &CacheSettings,
+        clock: Arc<dyn Monotonic>,
+        lease: Lease,
+    ) -> Self {
         Self {
             store: Arc::new(store),
-            clock: Arc::new(clock),
-            flights: Arc::new(Flights::new(&settings)),
+            clock,
+            flights: Arc::new(Flights::new(settings)),
             // Beyond any version: the first write finds that everything since was forgotten. That
             // drops what is kept, which is at most `max_age` old anyway, and names the version.
             applied: Arc::new(AtomicU64::new(u64::MAX)),
+            lease: Arc::new(lease),
+            stale_for: settings.insecure_stale_for,
+            shared: None,
         }
+    }
+
+    /// How this replica stands with the others; `None` for a cache that is [`alone`](Self::alone).
+    #[must_use]
+    pub fn status(&self) -> Option<ReplicaStatus> {
+        self.shared.as_ref().map(|shared| shared.replica.status())
+    }
+
+    /// Stops keeping the lease, and takes this replica off the store's roll, so that no write waits
+    /// for it. From then on every key is looked up in the store. Happens in the background when the
+    /// last clone is dropped; at the end of a process, wait for this.
+    pub async fn close(&self) {
+        if let Some(shared) = &self.shared {
+            shared.keeper.stop().await;
+        }
+    }
+}
+
+impl<S: SharedRegistry> CachedStore<S> {
+    /// The cache of one replica of several that share a store: what any of them has written is seen
+    /// by all when [`settle`](KeyRegistry::settle) returns, for which
+    /// [`KeyManager`](crate::KeyManager) waits. [`docs::replicas`](crate::docs::replicas) says how.
+    ///
+    /// Starts a task that keeps this replica's lease until the last clone is dropped or
+    /// [`close`](Self::close) is called, and returns when that has tried to get one, after a second at
+    /// most. Without a lease, as while the store is down, every key is looked up in the store.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn shared(store: S, settings: CacheSettings) -> Self {
+        Self::shared_with_clock(store, settings, SystemClock).await
+    }
+
+    /// As [`shared`](Self::shared), with a clock for the lease and the ages: a
+    /// [`ManualClock`](crate::ManualClock) in tests.
+    pub async fn shared_with_clock(
+        store: S,
+        settings: CacheSettings,
+        clock: impl Monotonic,
+    ) -> Self {
+        let clock: Arc<dyn Monotonic> = Arc::new(clock);
+        let mut cached = Self::with_lease(store, &settings, Arc::clone(&clock), Lease::none());
+        let (lease, flights) = (Arc::clone(&cached.lease), Arc::clone(&cached.flights));
+        if let Some(replica) = Replica::new(lease, flights, clock) {
+            let replica = Arc::new(replica);
+            let keeper = Keeper::start(Arc::clone(&replica), Arc::clone(&cached.store)).await;
+            cached.shared = Some(Arc::new(Shared { replica, keeper }));
+        }
+        cached
     }
 }
 
@@ -78,11 +158,33 @@ impl<S: KeyStore> KeyStore for CachedStore<S> {
     fn find(&self, fingerprint: Fingerprint) -> Lookup {
         // Before the store is asked, so that ages count from there.
         let now = self.clock.elapsed();
+        let store = Arc::clone(&self.store);
+        if !self.lease.covers(now) {
+            return self.without_lease(fingerprint, now);
+        }
         if let Some(found) = self.flights.known(fingerprint, now) {
             return Lookup::ready(found);
         }
-        let store = Arc::clone(&self.store);
         self.flights.join_or_begin(fingerprint, now, move || store.find(fingerprint))
+    }
+}
+
+impl<S: KeyStore> CachedStore<S> {
+    /// Asks the store, whatever is in memory and whoever else is asking: that may be from before
+    /// somebody else's write.
+    fn without_lease(&self, fingerprint: Fingerprint, now: Duration) -> Lookup {
+        let store = Arc::clone(&self.store);
+        let asked = self.flights.begin(fingerprint, now, move || store.find(fingerprint));
+        if now.saturating_sub(self.lease.end()) >= self.stale_for {
+            return asked;
+        }
+        let (flights, stale_for) = (Arc::clone(&self.flights), self.stale_for);
+        Lookup::waiting(async move {
+            match asked.await {
+                Err(error) => flights.stale(fingerprint, now, stale_for).map_or(Err(error), Ok),
+                found => found,
+            }
+        })
     }
 }
 
@@ -100,6 +202,9 @@ impl<S: KeyRegistry> CachedStore<S> {
             let written = write.await;
             // Also after an error: the store may have done it all the same.
             cached.catch_up(doubt).await;
+            if let Some(shared) = &cached.shared {
+                shared.replica.nudge();
+            }
             written
         });
         task.await.unwrap_or_else(|stopped| Err(StoreError::unavailable("cached", stopped)))
@@ -242,6 +347,10 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
         self.flights.forget_changes(&changes);
         Ok(changes)
     }
+
+    async fn settle(&self) {
+        self.store.settle().await;
+    }
 }
 
 impl<S> Clone for CachedStore<S> {
@@ -251,6 +360,9 @@ impl<S> Clone for CachedStore<S> {
             clock: Arc::clone(&self.clock),
             flights: Arc::clone(&self.flights),
             applied: Arc::clone(&self.applied),
+            lease: Arc::clone(&self.lease),
+            stale_for: self.stale_for,
+            shared: self.shared.clone(),
         }
     }
 }

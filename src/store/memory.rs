@@ -5,14 +5,16 @@
 
 mod index;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use self::index::Index;
 use super::{
-    CHANGES_KEPT, Change, Changes, Entry, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError,
-    Use, Version, Written,
+    CHANGES_KEPT, Change, Changes, Enrolled, Entry, KeyRegistry, KeyStore, Lookup, NewSecret,
+    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -38,6 +40,7 @@ struct Shared {
     /// What verification reads. Only changed under the lock of `books`.
     index: Index,
     books: Mutex<Books>,
+    written: watch::Sender<()>,
 }
 
 /// What writes keep.
@@ -46,6 +49,7 @@ struct Books {
     accounts: Accounts,
     version: Version,
     changes: VecDeque<Change>,
+    roll: BTreeMap<ReplicaId, Enrolled>,
 }
 
 /// Every account that ever had a key, with its records, oldest first.
@@ -72,6 +76,12 @@ impl MemoryStore {
     fn is_used(&self, books: &Books, record: &KeyRecord) -> bool {
         self.has_fingerprint(record.fingerprint())
             || books.records(&record.account).iter().any(|other| other.id == record.id)
+    }
+
+    /// Gives a write that touched these secrets the next version.
+    fn note(&self, books: &mut Books, touched: &[Fingerprint]) {
+        books.note(touched);
+        self.0.written.send_replace(());
     }
 
     fn publish(&self, record: &Arc<KeyRecord>) {
@@ -114,7 +124,7 @@ impl KeyRegistry for MemoryStore {
         }
         let fingerprint = record.fingerprint();
         self.file(&mut books, record);
-        books.note(&[fingerprint]);
+        self.note(&mut books, &[fingerprint]);
         Ok(Written::Done(()))
     }
 
@@ -128,7 +138,7 @@ impl KeyRegistry for MemoryStore {
         }
         let fingerprint = record.fingerprint();
         self.file(&mut books, record);
-        books.note(&[fingerprint]);
+        self.note(&mut books, &[fingerprint]);
         Ok(Written::Done(()))
     }
 
@@ -158,7 +168,7 @@ impl KeyRegistry for MemoryStore {
         *slot = Arc::new(KeyRecord { name, ..(**slot).clone() });
         let renamed = Arc::clone(slot);
         self.publish(&renamed);
-        books.note(&[renamed.fingerprint()]);
+        self.note(&mut books, &[renamed.fingerprint()]);
         Ok(Written::Done(renamed))
     }
 
@@ -182,7 +192,7 @@ impl KeyRegistry for MemoryStore {
         *slot = Arc::new(KeyRecord { hint, digest, ..(*old).clone() });
         let replaced = Arc::clone(slot);
         self.publish(&replaced);
-        books.note(&[old.fingerprint(), replaced.fingerprint()]);
+        self.note(&mut books, &[old.fingerprint(), replaced.fingerprint()]);
         Ok(Written::Done(replaced))
     }
 
@@ -221,7 +231,7 @@ impl KeyRegistry for MemoryStore {
         }
         let fingerprint = successor.fingerprint();
         self.file(&mut books, successor);
-        books.note(&[old.fingerprint(), fingerprint]);
+        self.note(&mut books, &[old.fingerprint(), fingerprint]);
         Ok(Written::Done(()))
     }
 
@@ -237,7 +247,7 @@ impl KeyRegistry for MemoryStore {
         };
         let record = books.accounts.entry(account.clone()).or_default().remove(place);
         self.end(&record, EndCause::Deleted, at);
-        books.note(&[record.fingerprint()]);
+        self.note(&mut books, &[record.fingerprint()]);
         Ok(Written::Done(()))
     }
 
@@ -248,7 +258,7 @@ impl KeyRegistry for MemoryStore {
             self.end(record, EndCause::Deleted, at);
         }
         let ended: Vec<_> = records.iter().map(|record| record.fingerprint()).collect();
-        books.note(&ended);
+        self.note(&mut books, &ended);
         Ok(ended.len())
     }
 
@@ -266,17 +276,85 @@ impl KeyRegistry for MemoryStore {
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
-        let books = self.books();
+        Ok(self.books().changes_since(since))
+    }
+
+    async fn settle(&self) {
+        fleet::settle(self).await;
+    }
+}
+
+#[async_trait::async_trait]
+impl SharedRegistry for MemoryStore {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let new = Enrolled { id: replica, applied: Version::default(), suspected: None };
+        self.books().roll.insert(replica, new);
+        Ok(())
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        let mut books = self.books();
         let latest = books.version;
-        if !Changes::are_known(since, latest) {
-            return Ok(Changes::Forgotten { latest });
+        let Some(enrolled) = books.roll.get_mut(&replica).filter(|one| one.suspected.is_none())
+        else {
+            return Ok(None);
+        };
+        if applied <= latest {
+            enrolled.applied = applied;
         }
-        let first = books.changes.partition_point(|change| change.version <= since);
-        Ok(Changes::Known { latest, changes: books.changes.range(first..).copied().collect() })
+        Ok(Some(books.changes_since(applied)))
+    }
+
+    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.books().roll.remove(&replica);
+        Ok(())
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        let books = self.books();
+        Ok(Roll { version: books.version, replicas: books.roll.values().copied().collect() })
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError> {
+        let mut books = self.books();
+        for replica in replicas {
+            if let Some(enrolled) = books.roll.get_mut(replica) {
+                enrolled.suspected.get_or_insert(at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
+        let is_suspect =
+            |one: &Enrolled| one.suspected.is_some_and(|since| suspects.contains(&(one.id, since)));
+        self.books().roll.retain(|_, enrolled| !is_suspect(enrolled));
+        Ok(())
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        let mut written = self.0.written.subscribe();
+        // The sender is in `self`, so this goes on until it is dropped.
+        while written.changed().await.is_ok() {
+            wake();
+        }
     }
 }
 
 impl Books {
+    fn changes_since(&self, since: Version) -> Changes {
+        let latest = self.version;
+        if !Changes::are_known(since, latest) {
+            return Changes::Forgotten { latest };
+        }
+        let first = self.changes.partition_point(|change| change.version <= since);
+        Changes::Known { latest, changes: self.changes.range(first..).copied().collect() }
+    }
+
     /// Gives a write that touched these secrets the next version.
     fn note(&mut self, touched: &[Fingerprint]) {
         if touched.is_empty() {

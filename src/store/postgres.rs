@@ -33,6 +33,7 @@
 mod connections;
 mod open;
 mod options;
+mod replicas;
 mod row;
 mod statements;
 mod transaction;
@@ -44,7 +45,10 @@ use std::time::SystemTime;
 use self::connections::Connections;
 pub use self::options::PostgresOptions;
 use self::transaction::{Milliseconds, Transaction};
-use super::{Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written};
+use super::{
+    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError,
+    Use, Version, Written, fleet,
+};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 
@@ -98,9 +102,21 @@ impl PostgresStore {
         T: Send + 'static,
         W: Future<Output = Result<T, sqlx::Error>> + Send,
     {
-        let (connections, limit) = (self.management.clone(), self.limit);
-        let whole = async move { write(Transaction::begin(&connections, limit).await?).await };
-        self.management.within_limit(whole).await
+        self.write_on(&self.management, write).await
+    }
+
+    async fn write_on<T, W>(
+        &self,
+        connections: &Connections,
+        write: impl FnOnce(Transaction) -> W + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, sqlx::Error>> + Send,
+    {
+        let (lent, limit) = (connections.clone(), self.limit);
+        let whole = async move { write(Transaction::begin(&lent, limit).await?).await };
+        connections.within_limit(whole).await
     }
 
     /// Runs a read over one of these connections.
@@ -322,6 +338,77 @@ impl KeyRegistry for PostgresStore {
             transaction.end(changes).await
         })
         .await
+    }
+
+    async fn settle(&self) {
+        fleet::settle(self).await;
+    }
+}
+
+/// As part of verification: it must not wait for management.
+#[async_trait::async_trait]
+impl SharedRegistry for PostgresStore {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.write_on(&self.verification, async move |mut transaction| {
+            replicas::enrol(&mut transaction, replica).await?;
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        let (connections, limit) = (self.verification.clone(), self.limit);
+        let renew = async move { replicas::renew(&connections, limit, replica, applied).await };
+        self.verification.within_limit(renew).await
+    }
+
+    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.write_on(&self.verification, async move |mut transaction| {
+            replicas::withdraw(&mut transaction, replica).await?;
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        self.read(&self.verification, async move |mut transaction| {
+            let roll = replicas::roll(&mut transaction).await?;
+            transaction.end(roll).await
+        })
+        .await
+    }
+
+    async fn suspect(&self, silent: &[ReplicaId], at: Version) -> Result<(), StoreError> {
+        let mut silent = silent.to_vec();
+        // Always in one order: of two that do this at once, neither waits for the other's end.
+        silent.sort_unstable();
+        self.write_on(&self.verification, async move |mut transaction| {
+            for replica in silent {
+                replicas::suspect(&mut transaction, replica, at).await?;
+            }
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
+        let mut suspects = suspects.to_vec();
+        suspects.sort_unstable();
+        self.write_on(&self.verification, async move |mut transaction| {
+            for (replica, suspected) in suspects {
+                replicas::strike_off(&mut transaction, replica, suspected).await?;
+            }
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        replicas::watch(&self.verification, wake).await;
     }
 }
 

@@ -15,6 +15,7 @@
 //! links the same `libsqlite3-sys` as `sqlx` does.
 
 mod open;
+mod replicas;
 mod row;
 mod statements;
 
@@ -29,7 +30,8 @@ use self::open::Pools;
 use self::row::columns;
 use self::statements::{active, changes, end, file, live, mark_used, note, supersede};
 use super::{
-    Changes, Found, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written,
+    Changes, Found, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry,
+    StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -291,6 +293,51 @@ impl KeyRegistry for SqliteStore {
             changes(&mut transaction, since).await
         })
         .await
+    }
+
+    async fn settle(&self) {
+        fleet::settle(self).await;
+    }
+}
+
+#[async_trait::async_trait]
+impl SharedRegistry for SqliteStore {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move { replicas::enrol(&pool, replica).await }).await
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        let (reading, writing) = (self.verification.clone(), self.management.clone());
+        to_the_end(async move { replicas::renew(&reading, &writing, replica, applied).await }).await
+    }
+
+    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move { replicas::withdraw(&pool, replica).await }).await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        let pool = self.verification.clone();
+        to_the_end(async move { replicas::roll(&pool).await }).await
+    }
+
+    async fn suspect(&self, silent: &[ReplicaId], at: Version) -> Result<(), StoreError> {
+        let (pool, silent) = (self.management.clone(), silent.to_vec());
+        to_the_end(async move { replicas::suspect(&pool, &silent, at).await }).await
+    }
+
+    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
+        let (pool, suspects) = (self.management.clone(), suspects.to_vec());
+        to_the_end(async move { replicas::strike_off(&pool, &suspects).await }).await
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        replicas::watch(&self.verification, wake).await;
     }
 }
 

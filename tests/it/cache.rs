@@ -39,7 +39,7 @@ impl Bench {
 
     fn with(settings: CacheSettings) -> Self {
         let (behind, clock) = (Scripted::default(), ManualClock::at(time(0)));
-        let cached = CachedStore::with_clock(behind.clone(), settings, clock.clone());
+        let cached = CachedStore::alone_with_clock(behind.clone(), settings, clock.clone());
         Self { behind, clock, cached }
     }
 
@@ -522,7 +522,7 @@ async fn a_panic_of_the_store_reaches_everybody_who_waits_and_is_over_then() {
 #[tokio::test]
 async fn a_failure_behind_the_cache_is_a_503_and_then_it_works_again() {
     let behind = Scripted::default();
-    let cached = CachedStore::new(behind.clone(), CacheSettings::default());
+    let cached = CachedStore::alone(behind.clone(), CacheSettings::default());
     let (_manager, key) = with_key(cached.clone()).await;
     let layer = ApiKeyLayer::new(cached).with_transport(Transport::dangerously_assume_https());
     let service = layer.layer(tower::service_fn(async |_: Request<()>| {
@@ -706,7 +706,7 @@ async fn writes_that_overlap_leave_nothing_out() {
 
 #[tokio::test]
 async fn a_manager_and_a_layer_over_one_cache_agree() {
-    let cached = CachedStore::new(MemoryStore::new(), CacheSettings::default());
+    let cached = CachedStore::alone(MemoryStore::new(), CacheSettings::default());
     let manager = KeyManager::new(cached.clone(), "acme".parse().unwrap());
     let owner = account("a");
     let issued = manager.create(&owner, crate::support::named("A name")).await.unwrap();

@@ -368,6 +368,10 @@ impl KeyRegistry for Colliding {
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         self.0.changes(since).await
     }
+
+    async fn settle(&self) {
+        self.0.settle().await;
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use futures_util::future::WeakShared;
 use super::CacheSettings;
 use super::entries::Entries;
 use crate::digest::Fingerprint;
-use crate::store::{Changes, Found, Lookup, StoreError};
+use crate::store::{Changes, Entry, Found, Lookup, StoreError};
 
 const BOARDS: usize = 64;
 
@@ -64,6 +64,16 @@ impl Flights {
         self.entries.get(fingerprint, now)
     }
 
+    /// What the store said, also when that is older than it may be by so much.
+    pub(super) fn stale(
+        &self,
+        fingerprint: Fingerprint,
+        now: Duration,
+        by: Duration,
+    ) -> Option<Option<Entry>> {
+        self.entries.get(fingerprint, now.saturating_sub(by))?.ok()
+    }
+
     /// The answer of the read that is under way, or of a new one.
     pub(super) fn join_or_begin(
         self: &Arc<Self>,
@@ -71,7 +81,7 @@ impl Flights {
         now: Duration,
         find: impl FnOnce() -> Lookup + Send + 'static,
     ) -> Lookup {
-        let mut board = self.board(fingerprint);
+        let board = self.board(fingerprint);
         // A read may have ended since the caller looked.
         if let Some(found) = self.entries.get(fingerprint, now) {
             return Lookup::ready(found);
@@ -82,6 +92,26 @@ impl Flights {
         {
             return Lookup::waiting(read);
         }
+        self.take_off(board, fingerprint, now, find)
+    }
+
+    /// The answer of a read that begins now, whoever else is reading.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        now: Duration,
+        find: impl FnOnce() -> Lookup + Send + 'static,
+    ) -> Lookup {
+        self.take_off(self.board(fingerprint), fingerprint, now, find)
+    }
+
+    fn take_off(
+        self: &Arc<Self>,
+        mut board: MutexGuard<'_, Board>,
+        fingerprint: Fingerprint,
+        now: Duration,
+        find: impl FnOnce() -> Lookup + Send + 'static,
+    ) -> Lookup {
         board.count += 1;
         let (number, began) = (board.count, now);
         let landing =

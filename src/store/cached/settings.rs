@@ -34,6 +34,12 @@ pub struct CacheSettings {
     /// After that, the next request asks the store anew: one read that is stuck must not hold up those
     /// that come when the store is well again.
     pub join_within: Duration,
+    /// For how long after its lease has ended a replica answers from memory when the store cannot be
+    /// asked; 0 unless set.
+    ///
+    /// **Insecure**: a key that was deleted meanwhile through another replica is accepted here for so
+    /// long. What this replica knows to be deleted is refused all the same.
+    pub insecure_stale_for: Duration,
 }
 
 impl Default for CacheSettings {
@@ -44,6 +50,7 @@ impl Default for CacheSettings {
             max_absent: 10_000,
             unknown_max_age: Duration::from_secs(1),
             join_within: Duration::from_millis(500),
+            insecure_stale_for: Duration::ZERO,
         }
     }
 }

@@ -165,4 +165,8 @@ impl KeyRegistry for Colliding {
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         self.store.changes(since).await
     }
+
+    async fn settle(&self) {
+        self.store.settle().await;
+    }
 }

@@ -139,4 +139,8 @@ impl KeyRegistry for Handles {
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         self.next().changes(since).await
     }
+
+    async fn settle(&self) {
+        self.next().settle().await;
+    }
 }

@@ -97,6 +97,11 @@ impl Connections {
         }
     }
 
+    /// How the server is reached.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.0.options.clone()
+    }
+
     /// Closes what is idle, and lends no more.
     pub(super) fn close(&self) {
         self.0.permits.close();

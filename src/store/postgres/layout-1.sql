@@ -44,3 +44,11 @@ CREATE TABLE tower_api_key.changes (
     fingerprint BYTEA NOT NULL,
     PRIMARY KEY (version, fingerprint)
 );
+
+-- The replicas that may answer from memory, and up to which version each has applied what changed.
+CREATE TABLE tower_api_key.replicas (
+    id bytea PRIMARY KEY,
+    applied bigint NOT NULL,
+    -- The version at which a suspicion that it is gone began.
+    suspected bigint
+);

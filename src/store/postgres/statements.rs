@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{Postgres, Row as _};
 
@@ -16,7 +16,7 @@ use super::transaction::Milliseconds;
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyName, KeyRecord};
 use crate::store::stored::milliseconds;
-use crate::store::{CHANGES_KEPT, Changes, Use, Version};
+use crate::store::{CHANGES_KEPT, Changes, ReplicaId, Use, Version};
 
 /// What finds one secret, in one message that holds nothing but its sixteen hexadecimal digits, and
 /// that the server gives up when nobody waits for the answer any more.
@@ -264,21 +264,41 @@ pub(super) async fn changes(
     connection: &mut PgConnection,
     since: Version,
 ) -> Result<Changes, sqlx::Error> {
-    let since_number = i64::try_from(since.get()).unwrap_or(i64::MAX);
-    let statement = format!(
-        "SELECT latest.version AS latest, changes.version, encode(fingerprint, 'hex') AS fingerprint
+    let rows = run(connection, format!("SELECT {}", changes_after(since))).await?;
+    changed(&rows, since)
+}
+
+/// Whether a replica is enrolled and under no suspicion, and what was written after `since`, in one
+/// statement likewise.
+pub(super) fn is_enrolled_and_changes(replica: ReplicaId, since: Version) -> String {
+    format!(
+        "SELECT EXISTS (SELECT 1 FROM tower_api_key.replicas
+                        WHERE id = decode('{replica}', 'hex') AND suspected IS NULL) AS is_enrolled,
+                {}",
+        changes_after(since)
+    )
+}
+
+/// The end of a statement that gives what [`changed`] reads.
+fn changes_after(since: Version) -> String {
+    let since = i64::try_from(since.get()).unwrap_or(i64::MAX);
+    format!(
+        "latest.version AS latest, changes.version, encode(fingerprint, 'hex') AS fingerprint
          FROM tower_api_key.latest LEFT JOIN tower_api_key.changes
-           ON changes.version > {since_number} AND latest.version - {CHANGES_KEPT} <= {since_number}
+           ON changes.version > {since} AND latest.version - {CHANGES_KEPT} <= {since}
          ORDER BY changes.version"
-    );
-    let rows = run(connection, statement).await?;
+    )
+}
+
+/// What was written after `since`, from these rows.
+pub(super) fn changed(rows: &[PgRow], since: Version) -> Result<Changes, sqlx::Error> {
     let latest = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("latest")?;
     let latest = row::version(latest);
     if !Changes::are_known(since, latest) {
         return Ok(Changes::Forgotten { latest });
     }
     let mut changes = Vec::new();
-    for row in &rows {
+    for row in rows {
         if row.try_get::<Option<i64>, _>("version")?.is_some() {
             changes.push(row::change(row)?);
         }

@@ -26,6 +26,9 @@ impl fmt::Display for Milliseconds {
     }
 }
 
+/// Where the server says that something was written.
+pub(super) const CHANNEL: &str = "tower_api_key";
+
 /// An open transaction. Dropped, it is rolled back, and its connection is closed.
 pub(super) struct Transaction(Lent);
 
@@ -92,6 +95,7 @@ impl Transaction {
              DELETE FROM tower_api_key.changes USING tower_api_key.latest
              WHERE changes.version BETWEEN latest.version - {CHANGES_KEPT} - 10
                                        AND latest.version - {CHANGES_KEPT};
+             NOTIFY {CHANNEL};
              COMMIT"
         );
         run(&mut self.0, commit).await?;

@@ -13,3 +13,11 @@ CREATE TABLE changes (
     fingerprint BLOB NOT NULL,
     PRIMARY KEY (version, fingerprint)
 ) STRICT, WITHOUT ROWID;
+
+-- The replicas that may answer from memory, and up to which version each has applied what changed.
+CREATE TABLE replicas (
+    id BLOB PRIMARY KEY,
+    applied INTEGER NOT NULL,
+    -- The version at which a suspicion that it is gone began.
+    suspected INTEGER
+) STRICT, WITHOUT ROWID;

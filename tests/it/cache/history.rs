@@ -49,7 +49,7 @@ async fn history(by: By) {
         assert_eq!(behind.insert(Arc::clone(record), KEYS).await.unwrap(), Written::Done(()));
     }
     let history = Arc::new(History {
-        store: CachedStore::new(behind, CacheSettings::default()),
+        store: CachedStore::alone(behind, CacheSettings::default()),
         ended: records.iter().map(|_| AtomicBool::new(false)).collect(),
         records,
         frontier: AtomicUsize::new(0),

@@ -235,6 +235,10 @@ impl KeyRegistry for Scripted {
         self.memory().mark_used(uses).await
     }
 
+    async fn settle(&self) {
+        self.memory().settle().await;
+    }
+
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         let plan = self.0.changes.lock().unwrap().clone();
         let changes = match (plan.end, self.memory().changes(since).await?) {

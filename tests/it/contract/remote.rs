@@ -46,7 +46,7 @@ async fn redis() -> Option<RedisStore> {
 }
 
 fn cached(store: impl KeyRegistry) -> Subject {
-    Subject::new(CachedStore::new(store, CacheSettings::default()))
+    Subject::new(CachedStore::alone(store, CacheSettings::default()))
 }
 
 store_contract!(postgres_itself, async || postgres().await.map(Subject::new));

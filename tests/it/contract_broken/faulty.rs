@@ -192,4 +192,6 @@ impl<F: Faulty> KeyRegistry for Broken<F> {
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         Ok(self.0.changes(since).await)
     }
+
+    async fn settle(&self) {}
 }

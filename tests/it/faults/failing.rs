@@ -197,6 +197,10 @@ impl<S: KeyRegistry> KeyRegistry for Failing<S> {
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
         self.call(self.inner.changes(since)).await
     }
+
+    async fn settle(&self) {
+        self.inner.settle().await;
+    }
 }
 
 /// What a manager can do to the first key of an account that has two.
@@ -285,7 +289,7 @@ async fn fails_whole(
     let truth: Store = Arc::new(failing.inner.clone());
     let through: Store = match between {
         Between::Nothing => Arc::new(failing.clone()),
-        Between::Cache => Arc::new(CachedStore::new(failing.clone(), CacheSettings::default())),
+        Between::Cache => Arc::new(CachedStore::alone(failing.clone(), CacheSettings::default())),
     };
     let (owner, newcomer) = (account("a"), account("newcomer"));
     let limit = if operation == "create at the cap" { 2 } else { 3 };

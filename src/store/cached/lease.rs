@@ -1,0 +1,37 @@
+//! Until when this replica may answer from memory. Knows no store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The right to answer from memory.
+///
+/// Whoever finds it covers a moment sees everything that was dropped from memory before it was last
+/// extended.
+pub(super) struct Lease(AtomicU64);
+
+impl Lease {
+    /// For ever: nobody else writes.
+    pub(super) fn endless() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    /// Not yet.
+    pub(super) fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(super) fn covers(&self, now: Duration) -> bool {
+        now < self.end()
+    }
+
+    /// When it ends, or has ended.
+    pub(super) fn end(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Acquire))
+    }
+
+    /// Only after what had changed was dropped. Never makes it shorter.
+    pub(super) fn extend(&self, end: Duration) {
+        let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_max(end, Ordering::Release);
+    }
+}

@@ -1,0 +1,196 @@
+//! What the replicas of a service tell each other by way of the store that they share, so that each
+//! may answer from its own memory and a deleted key is dead on all of them. Knows no particular store
+//! and no cache. [`docs::replicas`](crate::docs::replicas) says why it is right.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Changes, KeyRegistry, StoreError, Version};
+
+/// The longest time for which a write waits for a replica that says nothing.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// For how long a replica may answer from memory, counted from before it asked the store. What is
+/// missing to [`LEASE`] is for clocks: one that is read to the nearest tick (10 ms), one that hears of
+/// a suspension late (50 ms), and two that differ by up to 4 in 100.
+#[cfg(any(feature = "cache", test))]
+pub(super) const TRUST: Duration = Duration::from_millis(900);
+
+/// After this time, a replica that says nothing is suspected to be gone.
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+
+/// A registry that several replicas share, each with a memory of its own: what [`KeyRegistry`] does not
+/// need, and a cache in front of each replica does.
+///
+/// The store keeps a *roll*: the replicas that may answer from memory, and up to which version each has
+/// dropped what changed. A replica must be on it, durably, before it asks for its first lease.
+#[async_trait::async_trait]
+pub trait SharedRegistry: KeyRegistry {
+    /// Puts a replica on the roll, with nothing applied and under no suspicion, whatever it was before.
+    /// Durable when it returns.
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError>;
+
+    /// Notes that a replica has applied everything up to a version, and gives what was written since:
+    /// both at one moment that is not before the call. `None`, and nothing is noted, if the replica is
+    /// not on the roll or is under suspicion. A version that the store has not reached yet is not noted:
+    /// the store is older than the replica thinks.
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError>;
+
+    /// Takes a replica off the roll. It must not answer from memory any more.
+    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError>;
+
+    /// The roll and the store's version, at one moment that is not before the call.
+    async fn roll(&self) -> Result<Roll, StoreError>;
+
+    /// Puts replicas under a suspicion that began at this version, where they are under none.
+    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError>;
+
+    /// Takes replicas off the roll, where they are under this very suspicion.
+    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError>;
+
+    /// Calls `wake` whenever something may have been written, by whomever, until it is dropped. May be
+    /// late, may call without a reason, and may miss any number of writes: it only saves time.
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync));
+}
+
+/// One replica, from its start to its end. Random, so that no two are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId([u8; 16]);
+
+impl ReplicaId {
+    /// The replica of these sixteen random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store to keep.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Thirty-two hexadecimal digits.
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The replicas that may answer from memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a store builds it from its rows")]
+pub struct Roll {
+    /// The store's version.
+    pub version: Version,
+    /// In any order.
+    pub replicas: Vec<Enrolled>,
+}
+
+/// One replica on the roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a store builds it from its row")]
+pub struct Enrolled {
+    /// Which.
+    pub id: ReplicaId,
+    /// The version up to which it answers nothing from before.
+    pub applied: Version,
+    /// The version at which a suspicion that it is gone began.
+    pub suspected: Option<Version>,
+}
+
+/// Waits until no replica answers from before the call: each has said that it has applied everything,
+/// or has been silent for longer than it may answer from memory.
+///
+/// Cannot fail, because it does not need the answers: after [`LEASE`] all that were not asked for since
+/// the call have run out, wherever the replicas and the store are by then.
+pub(super) async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
+    let began = Instant::now();
+    let mut settling = None;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let roll = store.roll().await;
+        let now = began.elapsed();
+        let step = match &roll {
+            Ok(roll) => settling.get_or_insert_with(|| Settling::begin(roll, now)).step(roll, now),
+            Err(_) if now < LEASE => Step::Wait,
+            Err(_) => Step::Over(Vec::new()),
+        };
+        // Housekeeping may fail: the next write does it again.
+        match step {
+            Step::Over(gone) => {
+                if !gone.is_empty() {
+                    let _ = store.strike_off(&gone).await;
+                }
+                return;
+            }
+            Step::Suspect(silent, at) => {
+                let _ = store.suspect(&silent, at).await;
+            }
+            Step::Wait => {}
+        }
+        tokio::time::sleep(pause.min(LEASE.saturating_sub(began.elapsed()))).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// How a write waits for the replicas, without the waiting.
+pub(super) struct Settling {
+    /// What all must have applied.
+    version: Version,
+    /// Who was under suspicion when the roll was first seen, and when that was. Whoever has been under
+    /// the same for longer than a lease has none.
+    suspects: Vec<(ReplicaId, Version)>,
+    seen: Duration,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Look again in a moment.
+    Wait,
+    /// These have been silent for long enough to be suspected, at this version.
+    Suspect(Vec<ReplicaId>, Version),
+    /// Nobody answers from before. These are gone.
+    Over(Vec<(ReplicaId, Version)>),
+}
+
+impl Settling {
+    /// Begins with the roll as it is so long after what was written was there for all to see.
+    pub(super) fn begin(roll: &Roll, elapsed: Duration) -> Self {
+        Self { version: roll.version, suspects: suspects(roll), seen: elapsed }
+    }
+
+    /// What to do when the roll is this, so long after the beginning.
+    pub(super) fn step(&self, roll: &Roll, elapsed: Duration) -> Step {
+        let behind = || roll.replicas.iter().filter(|replica| replica.applied < self.version);
+        if behind().next().is_none() {
+            return Step::Over(Vec::new());
+        }
+        if elapsed >= LEASE {
+            let mut gone = suspects(roll);
+            gone.retain(|one| self.suspects.contains(one) && elapsed >= self.seen + LEASE);
+            return Step::Over(gone);
+        }
+        let silent = behind().filter(|replica| replica.suspected.is_none());
+        let silent: Vec<_> = silent.map(|replica| replica.id).collect();
+        if elapsed >= SUSPECT_AFTER && !silent.is_empty() {
+            return Step::Suspect(silent, self.version);
+        }
+        Step::Wait
+    }
+}
+
+fn suspects(roll: &Roll) -> Vec<(ReplicaId, Version)> {
+    let suspects = roll.replicas.iter().filter_map(|one| one.suspected.map(|at| (one.id, at)));
+    suspects.collect()
+}
+
+#[cfg(test)]
+mod tests;

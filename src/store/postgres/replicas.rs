@@ -1,0 +1,138 @@
+//! The roll of the replicas, and what tells them that something was written.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions, PgRow};
+
+use super::connections::{Connections, run};
+use super::row;
+use super::statements::{changed, is_enrolled_and_changes};
+use super::transaction::{CHANNEL, Milliseconds};
+use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
+
+/// How long after a listener's connection was lost, or could not be made, there is another try.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn enrol(
+    connection: &mut PgConnection,
+    replica: ReplicaId,
+) -> Result<(), sqlx::Error> {
+    let enrol = format!(
+        "INSERT INTO tower_api_key.replicas VALUES (decode('{replica}', 'hex'), 0, NULL)
+         ON CONFLICT (id) DO UPDATE SET applied = 0, suspected = NULL"
+    );
+    run(connection, enrol).await.map(drop)
+}
+
+/// All in one message. What it notes may be lost in a crash: the store then takes the replica for
+/// slower than it is.
+pub(super) async fn renew(
+    connections: &Connections,
+    limit: Milliseconds,
+    replica: ReplicaId,
+    applied: Version,
+) -> Result<Option<Changes>, sqlx::Error> {
+    let version = number(applied);
+    // Where there is nothing to note, nothing is written.
+    let renew = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED;
+         SET LOCAL statement_timeout = {limit};
+         SET LOCAL synchronous_commit = off;
+         UPDATE tower_api_key.replicas SET applied = {version}
+         WHERE id = decode('{replica}', 'hex') AND suspected IS NULL AND applied <> {version}
+           AND {version} <= (SELECT version FROM tower_api_key.latest);
+         {};
+         COMMIT",
+        is_enrolled_and_changes(replica, applied)
+    );
+    let (lent, rows) = connections.start(renew).await?;
+    lent.give_back();
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    if !first.try_get::<bool, _>("is_enrolled")? {
+        return Ok(None);
+    }
+    changed(&rows, applied).map(Some)
+}
+
+pub(super) async fn withdraw(
+    connection: &mut PgConnection,
+    replica: ReplicaId,
+) -> Result<(), sqlx::Error> {
+    let withdraw =
+        format!("DELETE FROM tower_api_key.replicas WHERE id = decode('{replica}', 'hex')");
+    run(connection, withdraw).await.map(drop)
+}
+
+pub(super) async fn roll(connection: &mut PgConnection) -> Result<Roll, sqlx::Error> {
+    let roll = "SELECT latest.version, encode(id, 'hex') AS id, applied, suspected
+                FROM tower_api_key.latest LEFT JOIN tower_api_key.replicas ON true";
+    let rows = run(connection, roll.to_owned()).await?;
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let version = row::version(first.try_get("version")?);
+    let mut replicas = Vec::new();
+    for one in &rows {
+        replicas.extend(enrolled(one)?);
+    }
+    Ok(Roll { version, replicas })
+}
+
+fn enrolled(one: &PgRow) -> Result<Option<Enrolled>, sqlx::Error> {
+    let Some(id) = one.try_get::<Option<&str>, _>("id")? else { return Ok(None) };
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(id, &mut bytes)
+        .map_err(|damage| sqlx::Error::Decode(damage.to_string().into()))?;
+    Ok(Some(Enrolled {
+        id: ReplicaId::from_bytes(bytes),
+        applied: row::version(one.try_get("applied")?),
+        suspected: one.try_get::<Option<i64>, _>("suspected")?.map(row::version),
+    }))
+}
+
+pub(super) async fn suspect(
+    connection: &mut PgConnection,
+    replica: ReplicaId,
+    at: Version,
+) -> Result<(), sqlx::Error> {
+    let suspect = format!(
+        "UPDATE tower_api_key.replicas SET suspected = {}
+         WHERE id = decode('{replica}', 'hex') AND suspected IS NULL",
+        number(at)
+    );
+    run(connection, suspect).await.map(drop)
+}
+
+pub(super) async fn strike_off(
+    connection: &mut PgConnection,
+    replica: ReplicaId,
+    suspected: Version,
+) -> Result<(), sqlx::Error> {
+    let strike_off = format!(
+        "DELETE FROM tower_api_key.replicas
+         WHERE id = decode('{replica}', 'hex') AND suspected = {}",
+        number(suspected)
+    );
+    run(connection, strike_off).await.map(drop)
+}
+
+/// Listens on a connection of its own, and connects again when that is lost.
+pub(super) async fn watch(connections: &Connections, wake: &(dyn Fn() + Send + Sync)) {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(connections.options());
+    loop {
+        if let Ok(mut listener) = PgListener::connect_with(&pool).await
+            && listener.listen(CHANNEL).await.is_ok()
+        {
+            // What was written while nobody listened.
+            wake();
+            while let Ok(Some(_)) = listener.try_recv().await {
+                wake();
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A version as SQL counts; one that is beyond that is beyond every store's.
+fn number(version: Version) -> i64 {
+    i64::try_from(version.get()).unwrap_or(i64::MAX)
+}

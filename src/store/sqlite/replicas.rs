@@ -1,0 +1,109 @@
+//! The roll of the replicas: the processes of one machine that share a file.
+
+use std::time::Duration;
+
+use sqlx::{Row as _, SqlitePool};
+
+use super::{changes, row};
+use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
+
+/// How often the file is asked whether something was written: nobody tells.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) async fn enrol(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
+    let enrol = "INSERT INTO replicas VALUES (?1, 0, NULL)
+                 ON CONFLICT (id) DO UPDATE SET applied = 0, suspected = NULL";
+    sqlx::query(enrol).bind(replica.as_bytes().as_slice()).execute(pool).await?;
+    Ok(())
+}
+
+/// Writes only where there is something to note.
+pub(super) async fn renew(
+    reading: &SqlitePool,
+    writing: &SqlitePool,
+    replica: ReplicaId,
+    applied: Version,
+) -> Result<Option<Changes>, sqlx::Error> {
+    let mut transaction = reading.begin().await?;
+    let enrolled = "SELECT applied FROM replicas WHERE id = ?1 AND suspected IS NULL";
+    let noted: Option<i64> = sqlx::query_scalar(enrolled)
+        .bind(replica.as_bytes().as_slice())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let Some(noted) = noted else { return Ok(None) };
+    let changes = changes(&mut transaction, applied).await?;
+    drop(transaction);
+    if noted != number(applied) && applied <= changes.latest() {
+        let note = "UPDATE replicas SET applied = ?2 WHERE id = ?1 AND suspected IS NULL";
+        let note = sqlx::query(note).bind(replica.as_bytes().as_slice());
+        note.bind(number(applied)).execute(writing).await?;
+    }
+    Ok(Some(changes))
+}
+
+pub(super) async fn withdraw(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
+    let withdraw = sqlx::query("DELETE FROM replicas WHERE id = ?1");
+    withdraw.bind(replica.as_bytes().as_slice()).execute(pool).await?;
+    Ok(())
+}
+
+pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
+    let roll = "SELECT version, id, applied, suspected FROM latest LEFT JOIN replicas ON true";
+    let rows = sqlx::query(roll).fetch_all(pool).await?;
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let version = row::version(first.try_get("version")?);
+    let mut replicas = Vec::new();
+    for one in &rows {
+        let Some(id) = one.try_get::<Option<Vec<u8>>, _>("id")? else { continue };
+        let id = id.try_into().map_err(|_| sqlx::Error::Decode("a replica's id".into()))?;
+        replicas.push(Enrolled {
+            id: ReplicaId::from_bytes(id),
+            applied: row::version(one.try_get("applied")?),
+            suspected: one.try_get::<Option<i64>, _>("suspected")?.map(row::version),
+        });
+    }
+    Ok(Roll { version, replicas })
+}
+
+pub(super) async fn suspect(
+    pool: &SqlitePool,
+    silent: &[ReplicaId],
+    at: Version,
+) -> Result<(), sqlx::Error> {
+    for replica in silent {
+        let suspect = "UPDATE replicas SET suspected = ?2 WHERE id = ?1 AND suspected IS NULL";
+        let suspect = sqlx::query(suspect).bind(replica.as_bytes().as_slice());
+        suspect.bind(number(at)).execute(pool).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn strike_off(
+    pool: &SqlitePool,
+    suspects: &[(ReplicaId, Version)],
+) -> Result<(), sqlx::Error> {
+    for (replica, suspected) in suspects {
+        let strike_off = sqlx::query("DELETE FROM replicas WHERE id = ?1 AND suspected = ?2");
+        let strike_off = strike_off.bind(replica.as_bytes().as_slice());
+        strike_off.bind(number(*suspected)).execute(pool).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn watch(pool: &SqlitePool, wake: &(dyn Fn() + Send + Sync)) {
+    let mut known = None;
+    loop {
+        let latest = sqlx::query_scalar::<_, i64>("SELECT version FROM latest").fetch_one(pool);
+        if let Ok(latest) = latest.await
+            && known.replace(latest) != Some(latest)
+        {
+            wake();
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A version as SQL counts; one that is beyond that is beyond every store's.
+fn number(version: Version) -> i64 {
+    i64::try_from(version.get()).unwrap_or(i64::MAX)
+}
