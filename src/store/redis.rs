@@ -26,16 +26,19 @@
 //! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
 //! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET` and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
-//! `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HKEYS`, `HLEN`, `HSTRLEN`, `XADD`, `XTRIM`, `XRANGE`,
-//! `XREVRANGE`; with `CONFIG GET`, it can warn of `everysec`. Scripts that the server has forgotten are
-//! sent again.
+//! `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HKEYS`, `HLEN`, `HSTRLEN`, `ZADD`, `ZCARD`, `ZCOUNT`, `ZREM`,
+//! `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of `everysec`. Scripts
+//! that the server has forgotten are sent again.
 //!
-//! A key takes about 460 bytes of Redis's memory with texts of usual lengths, an ended one about 200,
-//! and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts). When the memory is full
-//! (`maxmemory`), keys can still be deleted, replaced and rotated without a grace; making new ones fails.
+//! A key takes about 460 bytes of Redis's memory with texts of usual lengths, one that expires up to 160
+//! more, an ended one about 200, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
+//! When the memory is full (`maxmemory`), keys can still be deleted, replaced and rotated without a
+//! grace; making new ones fails.
 //!
 //! A record that cannot be read (an edit by hand) is passed over with an error event in the log, as if
-//! it were not there; it still counts towards the cap, and deleting it works.
+//! it were not there; it still counts towards the cap until the time at which it was to expire, and
+//! deleting it works. Those times are noted beside the records, too (`{namespace}:expiries:…`): who edits
+//! one by hand edits both. Where they are gone, expired keys count as if they had not expired.
 //!
 //! # When it does not answer
 //!

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tower_api_key::{
-    Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
+    AccountId, Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
     RedisStore, StoreError, Use, Version, Written,
 };
 
@@ -37,12 +37,26 @@ impl Redis {
                 "hash" => &["HGETALL", key],
                 "stream" => &["XRANGE", key, "-", "+"],
                 "string" => &["GET", key],
+                "zset" => &["ZRANGE", key, "0", "-1", "WITHSCORES"],
                 other => panic!("a key of type {other}"),
             };
             all.extend(self.cli(read).into_bytes());
             all.push(b'\n');
         }
         all
+    }
+
+    /// What is called, and how often, while something is done.
+    async fn calls_of(&self, done: impl Future<Output = ()>) -> Vec<String> {
+        self.cli(&["CONFIG", "RESETSTAT"]);
+        done.await;
+        let stats = self.cli(&["INFO", "commandstats"]);
+        let calls = stats.lines().filter_map(|line| line.split_once(",usec="));
+        let mut calls: Vec<_> = calls.map(|(calls, _)| calls.to_owned()).collect();
+        // Those of the question.
+        calls.retain(|call| !call.contains("config") && !call.contains("info"));
+        calls.sort();
+        calls
     }
 
     /// All lines of all data, for comparison: the order of a hash's fields may change by itself.
@@ -56,7 +70,14 @@ impl Redis {
 
 async fn insert(store: &RedisStore, record: KeyRecord) -> Arc<KeyRecord> {
     let record = Arc::new(record);
-    assert_eq!(store.insert(Arc::clone(&record), 1000).await.unwrap(), Written::Done(()));
+    assert_eq!(store.insert(Arc::clone(&record), 10_000).await.unwrap(), Written::Done(()));
+    record
+}
+
+/// A record that expires at a time, if at any.
+fn until(owner: &AccountId, at: u64, ends: Option<u64>) -> KeyRecord {
+    let mut record = record(owner, time(at));
+    record.expires_at = ends.map(time);
     record
 }
 
@@ -234,7 +255,7 @@ async fn life_of_a_key(store: &RedisStore) {
 #[tokio::test]
 async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
     let Some(server) = Redis::start(&[]) else { return };
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen xadd xtrim xrange xrevrange";
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen zadd zcard zcount zrem zscore xadd xtrim xrange xrevrange";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.extend(commands.iter().map(String::as_str));
@@ -441,6 +462,103 @@ async fn when_memory_is_full_keys_can_be_ended_and_none_be_made() {
     }
 }
 
+#[tokio::test]
+async fn what_has_expired_costs_a_new_key_nothing() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let until = |at, ends| until(&owner, at, Some(ends));
+    // So that what is compared later meets what is there: an account, a set of expiries, scripts.
+    let old = insert(&store, until(0, 1000)).await;
+    let spare = insert(&store, until(0, 1)).await;
+    let calls = async |at| {
+        let (first, second) = (until(at, 1000), Arc::new(until(at, 1000)));
+        let first = Arc::new(first);
+        let calls = server.calls_of(async {
+            assert_eq!(store.insert(Arc::clone(&first), 3).await.unwrap(), Written::Done(()));
+            let rotated = store.rotate(&owner, &first.id, Arc::clone(&second), None, 2).await;
+            assert_eq!(rotated.unwrap(), Written::Done(()));
+            let rotated = store.delete(&owner, &second.id, time(at)).await.unwrap();
+            assert_eq!(rotated, Written::Done(()));
+        });
+        calls.await
+    };
+    calls(10).await;
+    let before = calls(11).await;
+    for _ in 0..300 {
+        insert(&store, until(5, 6)).await;
+    }
+    assert_eq!(calls(12).await, before);
+    for all in ["hgetall", "hkeys", "hscan", "hvals", "zrange"] {
+        assert!(!before.iter().any(|call| call.contains(all)), "{before:?}");
+    }
+    assert_eq!(store.list(&owner).await.unwrap().len(), 302);
+    assert_eq!(store.delete_all(&owner, time(13)).await.unwrap(), 302);
+    assert!(is_ended(&store, &old).await && is_ended(&store, &spare).await);
+    assert_eq!(server.cli(&["KEYS", "*expir*"]), "", "nobody's expiries are kept");
+}
+
+#[tokio::test]
+async fn the_cap_counts_what_has_not_expired_through_every_write() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let until = |ends| Arc::new(until(&owner, 0, ends));
+    // As many as there are, by the answer to one more of so many.
+    let active = async |at: u64| {
+        for limit in 0.. {
+            let probe = Arc::new(record(&owner, time(at)));
+            if store.insert(Arc::clone(&probe), limit).await.unwrap() == Written::Done(()) {
+                let deleted = store.delete(&owner, &probe.id, time(at)).await.unwrap();
+                assert_eq!(deleted, Written::Done(()));
+                return limit - 1;
+            }
+        }
+        unreachable!("an account without an end")
+    };
+    let at = async |times: [u64; 4]| {
+        let mut counted = Vec::new();
+        for time in times {
+            counted.push(active(time).await);
+        }
+        counted
+    };
+    let times = [0, 10, 20, 30];
+    let [forever, ten, twenty] = [until(None), until(Some(10)), until(Some(20))];
+    assert_eq!(store.insert_first(Arc::clone(&ten)).await.unwrap(), Written::Done(()));
+    for record in [&forever, &twenty] {
+        assert_eq!(store.insert(Arc::clone(record), 9).await.unwrap(), Written::Done(()));
+    }
+    assert_eq!(at(times).await, [3, 2, 1, 1], "a key expires at its time, not after it");
+    let renamed = store.rename(&owner, &ten.id, "New".parse().unwrap()).await.unwrap();
+    assert!(matches!(renamed, Written::Done(_)));
+    let secret = NewSecret::new(digest("another"), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &twenty.id, secret, time(1)).await.unwrap();
+    assert!(matches!(replaced, Written::Done(_)));
+    store.mark_used(&[Use::new(ten.fingerprint(), time(3))]).await.unwrap();
+    assert_eq!(at(times).await, [3, 2, 1, 1]);
+    // A grace shortens a life and never lengthens one.
+    let successors = [until(None), until(Some(30)), until(Some(20))];
+    for (old, successor) in [&forever, &ten, &twenty].into_iter().zip(&successors) {
+        let successor = Arc::clone(successor);
+        let rotated = store.rotate(&owner, &old.id, successor, Some(time(15)), 9).await;
+        assert_eq!(rotated.unwrap(), Written::Done(()));
+    }
+    assert_eq!(at(times).await, [6, 5, 2, 1]);
+    let rotated = store.rotate(&owner, &successors[0].id, until(Some(10)), None, 9).await;
+    assert_eq!(rotated.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [6, 4, 1, 0]);
+    assert_eq!(store.delete(&owner, &ten.id, time(9)).await.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [5, 4, 1, 0]);
+    assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 5);
+    assert_eq!(at(times).await, [0, 0, 0, 0]);
+    // An id may come again without the expiry that it had.
+    let mut again = record(&owner, time(0));
+    again.id = ten.id.clone();
+    assert_eq!(store.insert(Arc::new(again), 9).await.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [1, 1, 1, 1]);
+}
+
 // What the data look like.
 
 #[tokio::test]
@@ -542,6 +660,19 @@ async fn a_record_that_is_gone_counts_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn expiries_that_are_gone_make_no_room() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    insert(&store, until(&owner, 0, Some(5))).await;
+    server.cli(&["DEL", "{tower-api-key}:expiries:a"]);
+    let new = Arc::new(record(&owner, time(9)));
+    assert_eq!(store.insert(Arc::clone(&new), 1).await.unwrap(), Written::Refused);
+    assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 1);
+    assert_eq!(store.insert(new, 1).await.unwrap(), Written::Done(()));
+}
+
+#[tokio::test]
 async fn what_a_later_version_adds_to_a_record_stays() {
     let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
@@ -561,8 +692,8 @@ async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
     let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
-    let key = insert(&store, record(&owner, time(0))).await;
-    for name in ["layout", "secrets", "changes", "account:a"] {
+    let key = insert(&store, until(&owner, 0, Some(99))).await;
+    for name in ["layout", "secrets", "changes", "account:a", "expiries:a"] {
         let name = format!("{{tower-api-key}}:{name}");
         server.cli(&["RENAME", &name, "aside"]);
         server.cli(&["RPUSH", &name, "not", "ours"]);
@@ -572,6 +703,8 @@ async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
         assert!(store.delete_all(&owner, time(1)).await.is_err(), "{name}");
         assert!(store.delete(&owner, &key.id, time(1)).await.is_err(), "{name}");
         assert!(store.rotate(&owner, &key.id, new, None, 9).await.is_err(), "{name}");
+        let secret = NewSecret::new(digest("other"), "…x".parse().unwrap());
+        assert!(store.replace(&owner, &key.id, secret, time(1)).await.is_err(), "{name}");
         assert_eq!(server.cli(&["DBSIZE"]), before);
         assert_eq!(server.cli(&["LLEN", &name]), "2");
         server.cli(&["RENAME", "aside", &name]);

@@ -13,6 +13,6 @@ if #ids > 0 then
 end
 for place, id in ipairs(ids) do
   finish(ended[place], id, account, 'deleted', at)
-  redis.call('HDEL', ACCOUNT, id)
+  unlist(id)
 end
 return {'done', tostring(#ids)}

@@ -80,6 +80,7 @@ impl Call {
     pub(super) fn of(script: &'static Text, keys: &Keys, account: &AccountId) -> Self {
         let mut call = Self::new(script, keys);
         call.keys.push(keys.named(format_args!("account:{account}")));
+        call.keys.push(keys.named(format_args!("expiries:{account}")));
         call
     }
 
