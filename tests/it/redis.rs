@@ -559,6 +559,33 @@ async fn the_cap_counts_what_has_not_expired_through_every_write() {
     assert_eq!(at(times).await, [1, 1, 1, 1]);
 }
 
+#[tokio::test]
+async fn a_grace_that_is_over_when_it_begins_makes_room_as_no_grace_does() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    for grace_ends in [9, 10, 11] {
+        let owner = account(&format!("grace-{grace_ends}"));
+        let old = insert(&store, record(&owner, time(0))).await;
+        let successor = Arc::new(record(&owner, time(10)));
+        let rotated =
+            store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(grace_ends)), 1).await;
+        let both_live = grace_ends > 10;
+        let right = if both_live { Written::Refused } else { Written::Done(()) };
+        assert_eq!(rotated.unwrap(), right, "{grace_ends}");
+        let listed = store.list(&owner).await.unwrap();
+        assert_eq!(listed.len(), if both_live { 1 } else { 2 });
+        let ends = (!both_live).then(|| time(grace_ends));
+        assert_eq!(listed[0].expires_at, ends, "the old one is the first");
+    }
+    // One that had expired before makes no room.
+    let owner = account("b");
+    let expired = insert(&store, until(&owner, 0, Some(5))).await;
+    insert(&store, record(&owner, time(0))).await;
+    let successor = Arc::new(record(&owner, time(10)));
+    let rotated = store.rotate(&owner, &expired.id, successor, Some(time(9)), 1).await;
+    assert_eq!(rotated.unwrap(), Written::Refused);
+}
+
 // What the data look like.
 
 #[tokio::test]

@@ -10,8 +10,9 @@ end
 if get(superseded, 'replaced_by') then
   return {'superseded'}
 end
-local ends_now = grace_ends == '' and is_active(id, now)
-if active(now) - (ends_now and 1 or 0) >= tonumber(limit) then
+-- A grace that is over when it begins is none to the cap: it counts what is active afterwards.
+local ends_now = grace_ends == '' or tonumber(grace_ends) <= tonumber(now)
+if active(now) - (ends_now and is_active(id, now) and 1 or 0) >= tonumber(limit) then
   return {'refused'}
 end
 if grace_ends ~= '' then
