@@ -26,9 +26,9 @@
 //! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
 //! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET` and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
-//! `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HKEYS`, `HLEN`, `HSTRLEN`, `ZADD`, `ZCARD`, `ZCOUNT`, `ZREM`,
-//! `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of `everysec`. Scripts
-//! that the server has forgotten are sent again.
+//! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
+//! `ZCOUNT`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of
+//! `everysec`. Scripts that the server has forgotten are sent again.
 //!
 //! A key takes about 460 bytes of Redis's memory with texts of usual lengths, one that expires up to 160
 //! more, an ended one about 200, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
@@ -39,6 +39,21 @@
 //! it were not there; it still counts towards the cap until the time at which it was to expire, and
 //! deleting it works. Those times are noted beside the records, too (`{namespace}:expiries:…`): who edits
 //! one by hand edits both. Where they are gone, expired keys count as if they had not expired.
+//!
+//! # How long others wait
+//!
+//! Redis runs one script at a time, and lookups wait meanwhile. Calls take the same time for any number
+//! of an account's keys, but for two. Expired keys count towards no cap and stay until they are deleted,
+//! so an account can have very many.
+//!
+//! * [`list`](super::KeyRegistry::list) reads a page of about a thousand keys at a time, some 5 ms each,
+//!   and others are answered between them. It begins anew when a write to the account came between two
+//!   pages: all that it gives is of one moment. An account that is both long and written to all the time
+//!   can run out of the list's time limit.
+//! * [`delete_all`](super::KeyRegistry::delete_all) is one script, because it happens whole or not at
+//!   all: some 10 ms for each thousand keys, once, because they are gone then. Where an account has
+//!   50,000, others wait for about half a second, and it runs into the default time limit (it is done
+//!   all the same). Delete single keys before if that is too long.
 //!
 //! # When it does not answer
 //!

@@ -255,7 +255,7 @@ async fn life_of_a_key(store: &RedisStore) {
 #[tokio::test]
 async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
     let Some(server) = Redis::start(&[]) else { return };
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen zadd zcard zcount zrem zscore xadd xtrim xrange xrevrange";
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrem zscore xadd xtrim xrange xrevrange";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.extend(commands.iter().map(String::as_str));
@@ -697,6 +697,79 @@ async fn expiries_that_are_gone_make_no_room() {
     assert_eq!(store.insert(Arc::clone(&new), 1).await.unwrap(), Written::Refused);
     assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 1);
     assert_eq!(store.insert(new, 1).await.unwrap(), Written::Done(()));
+}
+
+#[tokio::test]
+async fn many_keys_are_listed_and_ended_at_once() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let limit = Duration::from_secs(20);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let owner = account("a");
+    let mut keys = Vec::new();
+    for number in 0..1203 {
+        let ends = (number % 2 == 0).then_some(5);
+        keys.push(insert(&store, until(&owner, number, ends)).await);
+    }
+    // Damaged or gone, they are among the others.
+    server.cli(&["HDEL", "{tower-api-key}:secrets", &keys[700].fingerprint().to_string()]);
+    let listed = store.list(&owner).await.unwrap();
+    let ids = |keys: &[Arc<KeyRecord>]| keys.iter().map(|key| key.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&listed), ids(&[&keys[..700], &keys[701..]].concat()));
+    let Changes::Known { latest, .. } = store.changes(Version::default()).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!(store.delete_all(&owner, time(2000)).await.unwrap(), keys.len());
+    let Changes::Known { latest: ended, changes } = store.changes(latest).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!(ended.get(), latest.get() + 1);
+    let mut touched: Vec<_> = changes.iter().map(|change| change.fingerprint.to_string()).collect();
+    let mut right: Vec<_> = keys.iter().map(|key| key.fingerprint().to_string()).collect();
+    touched.sort();
+    right.sort();
+    assert_eq!(touched, right);
+    assert!(store.list(&owner).await.unwrap().is_empty());
+    for key in &keys {
+        // Nobody knows any more what the name of the one was that is gone: it is no tombstone, and dead.
+        assert!(is_ended(&store, key).await || key.id == keys[700].id);
+        assert!(!is_live(&store, key).await);
+    }
+    assert_eq!(server.cli(&["HKEYS", "{tower-api-key}:account:a"]), ":ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_many_pages_is_of_one_moment() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let limit = Duration::from_secs(20);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let owner = account("a");
+    for _ in 0..3000 {
+        insert(&store, record(&owner, time(0))).await;
+    }
+    let old = insert(&store, record(&owner, time(1))).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let rotating = {
+        let (store, owner, done) = (store.clone(), owner.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut old = old;
+            for burst in 0..40 {
+                for _ in 0..3 {
+                    let new = Arc::new(record(&owner, time(2)));
+                    let rotated = store.rotate(&owner, &old.id, Arc::clone(&new), None, 9999).await;
+                    assert_eq!(rotated.unwrap(), Written::Done(()));
+                    old = new;
+                    tokio::time::sleep(Duration::from_millis(burst)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            done.store(true, Ordering::SeqCst);
+        })
+    };
+    while !done.load(Ordering::SeqCst) {
+        // One key is rotated without a grace: it is there once, whichever it is.
+        assert_eq!(soon(store.list(&owner)).await.unwrap().len(), 3001);
+    }
+    rotating.await.unwrap();
 }
 
 #[tokio::test]

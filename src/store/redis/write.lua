@@ -63,16 +63,22 @@ end
 -- Gives the write the next version, notes which secrets it touches, and forgets what is too old.
 -- The first write of every script, because it is the one that refuses a version out of order.
 local function note(kept, touched)
+  -- What is no sorted set is refused here, before anything is written.
   redis.call('ZCARD', EXPIRIES)
   local last = redis.call('XREVRANGE', CHANGES, '+', '-', 'COUNT', 1)[1]
   local version = 1 + (last and tonumber(string.match(last[1], '^%d+')) or 0)
-  for place, fingerprint in ipairs(touched) do
-    redis.call('XADD', CHANGES, string.format('%.0f-%d', version, place), 'secret', fingerprint)
-  end
+  by_parts(touched, function(part, before)
+    local change = {}
+    for place, fingerprint in ipairs(part) do
+      change[2 * place - 1], change[2 * place] = 'secret', fingerprint
+    end
+    redis.call('XADD', CHANGES, string.format('%.0f-%d', version, before + 1), unpack(change))
+  end)
   if version > tonumber(kept) then
     local oldest = string.format('%.0f', version - tonumber(kept) + 1)
     redis.call('XTRIM', CHANGES, 'MINID', '=', oldest)
   end
+  redis.call('HSET', ACCOUNT, EVER, string.format('%.0f', version))
   if not layout then
     redis.call('SET', LAYOUT, ARGV[1])
   end
@@ -80,7 +86,7 @@ end
 
 local function file(fingerprint, id, record)
   redis.call('HSET', SECRETS, fingerprint, record)
-  redis.call('HSET', ACCOUNT, EVER, '1', id, fingerprint)
+  redis.call('HSET', ACCOUNT, id, fingerprint)
   note_expiry(id, record)
 end
 
@@ -91,17 +97,13 @@ end
 
 -- What a record becomes: made anew so that nothing else can remain, and only once.
 local function tombstone(record, id, account, cause, at)
-  if record and get(record, 'ended_at') and not get(record, 'digest') then
+  if record and not get(record, 'digest') and get(record, 'ended_at') then
     return record
   end
   local name = record and get(record, 'name')
-  return table.concat({
-    'id ' .. id .. '\n',
-    'account ' .. account .. '\n',
-    name and 'name ' .. name .. '\n' or '',
-    'ended_by ' .. cause .. '\n',
-    'ended_at ' .. at .. '\n',
-  })
+  local named = name and 'name ' .. name .. '\n' or ''
+  return 'id ' .. id .. '\naccount ' .. account .. '\n' .. named
+    .. 'ended_by ' .. cause .. '\nended_at ' .. at .. '\n'
 end
 
 local function finish(fingerprint, id, account, cause, at)
