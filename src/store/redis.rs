@@ -79,7 +79,7 @@ use tokio::time::Instant;
 
 use self::link::Link;
 pub use self::options::RedisOptions;
-use self::scripts::{Call, Keys};
+use self::scripts::{Answer, Call, Keys};
 use super::{Found, KeyStore, Lookup, StoreError};
 use crate::digest::Fingerprint;
 
@@ -138,14 +138,21 @@ impl Shared {
         deadline: Instant,
         call: Call,
     ) -> Result<T, StoreError> {
-        let by_text = || Some(call.by_text());
-        let answer = self.management.ask(deadline, &call.by_hash(), by_text).await;
+        let answer = self.management.ask(deadline, &call.by_hash(), || Some(call.by_text())).await;
         Ok(answer.inspect_err(|failure| {
             // The server became a replica: lookups leave it, too.
             if failure.is_of_a_replica() {
                 self.verification.renew();
             }
         })?)
+    }
+
+    /// Calls a script that answers soon and does not write, beside the lookups: verification may
+    /// depend on it, and must not wait behind somebody's long list.
+    async fn call_beside_lookups(&self, call: Call) -> Result<Answer, StoreError> {
+        let by_text = || Some(call.by_text());
+        let deadline = self.verification.deadline();
+        Ok(self.verification.ask(deadline, &call.by_hash(), by_text).await?)
     }
 }
 

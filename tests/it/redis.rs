@@ -59,6 +59,13 @@ impl Redis {
         calls
     }
 
+    /// The connections, by their numbers, on which a command was the last.
+    fn connections_after(&self, command: &str) -> Vec<String> {
+        let clients = self.cli(&["CLIENT", "LIST"]);
+        let after = clients.lines().filter(|line| line.contains(&format!(" cmd={command} ")));
+        after.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    }
+
     /// All lines of all data, for comparison: the order of a hash's fields may change by itself.
     fn lines(&self) -> Vec<String> {
         let all = String::from_utf8_lossy(&self.dump()).into_owned();
@@ -584,6 +591,21 @@ async fn a_grace_that_is_over_when_it_begins_makes_room_as_no_grace_does() {
     let successor = Arc::new(record(&owner, time(10)));
     let rotated = store.rotate(&owner, &expired.id, successor, Some(time(9)), 1).await;
     assert_eq!(rotated.unwrap(), Written::Refused);
+}
+
+#[tokio::test]
+async fn what_changed_is_asked_beside_the_lookups_and_not_behind_management() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    assert!(is_live(&store, &key).await);
+    let lookups = server.connections_after("hget");
+    assert_eq!(lookups.len(), 1);
+    // The first sends the script.
+    for _ in 0..2 {
+        store.changes(Version::default()).await.unwrap();
+    }
+    assert!(server.connections_after("evalsha").contains(&lookups[0]));
 }
 
 // What the data look like.

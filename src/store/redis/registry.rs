@@ -166,7 +166,7 @@ impl KeyRegistry for RedisStore {
             .with(since.get())
             .with(since.get().saturating_add(1))
             .with(CHANGES_KEPT);
-        let found = scripts::read(self.0.call(self.0.management.deadline(), call).await?)?;
+        let found = scripts::read(self.0.call_beside_lookups(call).await?)?;
         record::changes(since, &found).map_err(|damage| StoreError::unavailable("redis", damage))
     }
 }
