@@ -9,13 +9,19 @@
 //! that evicts keys when its memory is full (`maxmemory-policy noeviction`). Then:
 //!
 //! * A Redis that is killed and started again has everything that it had answered.
-//! * A power cut takes the last second of writes with `appendfsync everysec`, which is the default: a key
-//!   that was shown may be gone, and *a key that was deleted may work again*. With `appendfsync always`,
-//!   each write is on the disk before it is answered, and nothing is lost.
+//! * A power cut takes up to two seconds of writes with `appendfsync everysec`, which is the default: a
+//!   key that was shown may be gone, and *a key that was deleted may work again*. With `appendfsync
+//!   always`, each write is on the disk before it is answered, and nothing is lost.
 //! * A failover takes what the replica had not received: replication is asynchronous, whatever
 //!   `appendfsync` is. Until it is noticed, the old primary may go on answering lookups. Sentinel closes
 //!   the connections to a primary that it demotes; whoever demotes one by hand should do so too
 //!   (`CLIENT KILL TYPE normal`).
+//!
+//! A server that takes another's place may be set up otherwise. So each new connection is judged as the
+//! first was, but not refused: *the store goes on*, because a service that is down is worse than a loss
+//! that may come, and says in one error event for each connection what is wrong. Watch the log for it.
+//! What is changed on a server while its connections are open is noticed with the next connection, and
+//! `appendfsync` is only looked at by `connect`.
 //!
 //! The digest of an ended secret is gone from the data at once; from the append-only file when Redis
 //! next rewrites it (`BGREWRITEAOF`).
@@ -64,6 +70,7 @@
 //! TLS (`rediss://`) is rustls with *ring*. An application that itself relies on rustls finding its one
 //! cryptography by default, and uses another, has to install that as the process's default.
 
+mod demands;
 mod link;
 mod options;
 mod record;

@@ -131,11 +131,51 @@ async fn a_server_that_would_lose_keys_is_refused_unless_that_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_power_cut_s_second_is_warned_of() {
+async fn a_server_that_would_lose_keys_is_told_of_at_every_connection() {
+    const UNSAFE: &str = "the server that was connected to may lose keys";
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    let (log, _guard) = Log::capture();
+    let again = async || {
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        works_again(&store, &key).await;
+    };
+    again().await;
+    assert!(log.lines("ERROR").is_empty(), "{}", log.text());
+    server.cli(&["CONFIG", "SET", "appendonly", "no"]);
+    // Lookups and management have a connection each.
+    for (connections, policy) in [(2, "noeviction"), (4, "allkeys-lru")] {
+        server.cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        again().await;
+        assert!(is_live(&store, &key).await, "it goes on");
+        insert(&store, record(&account("a"), time(0))).await;
+        let told = log.lines(UNSAFE);
+        assert_eq!(told.len(), connections, "{told:?}");
+        assert!(told.iter().all(|line| line.contains("ERROR")));
+        let last = told.last().unwrap();
+        assert!(last.contains("`appendonly yes`"), "{last}");
+        assert_eq!(last.contains("`maxmemory-policy noeviction`"), policy != "noeviction");
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_was_accepted_is_told_of_once() {
+    let Some(server) = Redis::start(&["--appendonly", "no"]) else { return };
+    let (log, _guard) = Log::capture();
+    let store = server.options().dangerously_accept_data_loss().connect().await.unwrap();
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    works_again(&store, &key).await;
+    assert_eq!(log.lines("may lose keys").len(), 1, "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_power_cut_s_seconds_are_warned_of() {
     let Some(server) = Redis::start(&["--appendfsync", "everysec"]) else { return };
     let (log, _guard) = Log::capture();
     server.connect().await;
-    assert_eq!(log.lines("a power cut may take back").len(), 1);
+    assert_eq!(log.lines("a power cut may take back up to two seconds of writes").len(), 1);
     server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     server.connect().await;
     assert_eq!(log.lines("a power cut may take back").len(), 1);
