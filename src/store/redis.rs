@@ -9,13 +9,19 @@
 //! that evicts keys when its memory is full (`maxmemory-policy noeviction`). Then:
 //!
 //! * A Redis that is killed and started again has everything that it had answered.
-//! * A power cut takes the last second of writes with `appendfsync everysec`, which is the default: a key
-//!   that was shown may be gone, and *a key that was deleted may work again*. With `appendfsync always`,
-//!   each write is on the disk before it is answered, and nothing is lost.
+//! * A power cut takes up to two seconds of writes with `appendfsync everysec`, which is the default: a
+//!   key that was shown may be gone, and *a key that was deleted may work again*. With `appendfsync
+//!   always`, each write is on the disk before it is answered, and nothing is lost.
 //! * A failover takes what the replica had not received: replication is asynchronous, whatever
 //!   `appendfsync` is. Until it is noticed, the old primary may go on answering lookups. Sentinel closes
 //!   the connections to a primary that it demotes; whoever demotes one by hand should do so too
 //!   (`CLIENT KILL TYPE normal`).
+//!
+//! A server that takes another's place may be set up otherwise. So each new connection is judged as the
+//! first was, but not refused: *the store goes on*, because a service that is down is worse than a loss
+//! that may come, and says in one error event for each connection what is wrong. Watch the log for it.
+//! What is changed on a server while its connections are open is noticed with the next connection, and
+//! `appendfsync` is only looked at by `connect`.
 //!
 //! The digest of an ended secret is gone from the data at once; from the append-only file when Redis
 //! next rewrites it (`BGREWRITEAOF`).
@@ -26,16 +32,34 @@
 //! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
 //! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET` and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
-//! `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HKEYS`, `HLEN`, `HSTRLEN`, `XADD`, `XTRIM`, `XRANGE`,
-//! `XREVRANGE`; with `CONFIG GET`, it can warn of `everysec`. Scripts that the server has forgotten are
-//! sent again.
+//! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
+//! `ZCOUNT`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of
+//! `everysec`. Scripts that the server has forgotten are sent again.
 //!
-//! A key takes about 460 bytes of Redis's memory with texts of usual lengths, an ended one about 200,
-//! and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts). When the memory is full
-//! (`maxmemory`), keys can still be deleted, replaced and rotated without a grace; making new ones fails.
+//! A key takes about 460 bytes of Redis's memory with texts of usual lengths, one that expires up to 160
+//! more, an ended one about 200, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
+//! When the memory is full (`maxmemory`), keys can still be deleted, replaced and rotated without a
+//! grace; making new ones fails.
 //!
 //! A record that cannot be read (an edit by hand) is passed over with an error event in the log, as if
-//! it were not there; it still counts towards the cap, and deleting it works.
+//! it were not there; it still counts towards the cap until the time at which it was to expire, and
+//! deleting it works. Those times are noted beside the records, too (`{namespace}:expiries:…`): who edits
+//! one by hand edits both. Where they are gone, expired keys count as if they had not expired.
+//!
+//! # How long others wait
+//!
+//! Redis runs one script at a time, and lookups wait meanwhile. Calls take the same time for any number
+//! of an account's keys, but for two. Expired keys count towards no cap and stay until they are deleted,
+//! so an account can have very many.
+//!
+//! * [`list`](super::KeyRegistry::list) reads a page of about a thousand keys at a time, some 5 ms each,
+//!   and others are answered between them. It begins anew when a write to the account came between two
+//!   pages: all that it gives is of one moment. An account that is both long and written to all the time
+//!   can run out of the list's time limit.
+//! * [`delete_all`](super::KeyRegistry::delete_all) is one script, because it happens whole or not at
+//!   all: some 10 ms for each thousand keys, once, because they are gone then. Where an account has
+//!   50,000, others wait for about half a second, and it runs into the default time limit (it is done
+//!   all the same). Delete single keys before if that is too long.
 //!
 //! # When it does not answer
 //!
@@ -46,6 +70,7 @@
 //! TLS (`rediss://`) is rustls with *ring*. An application that itself relies on rustls finding its one
 //! cryptography by default, and uses another, has to install that as the process's default.
 
+mod demands;
 mod link;
 mod options;
 mod record;
@@ -61,7 +86,7 @@ use tokio::time::Instant;
 
 use self::link::Link;
 pub use self::options::RedisOptions;
-use self::scripts::{Call, Keys};
+use self::scripts::{Answer, Call, Keys};
 use super::{Found, KeyStore, Lookup, StoreError};
 use crate::digest::Fingerprint;
 
@@ -120,14 +145,21 @@ impl Shared {
         deadline: Instant,
         call: Call,
     ) -> Result<T, StoreError> {
-        let by_text = || Some(call.by_text());
-        let answer = self.management.ask(deadline, &call.by_hash(), by_text).await;
+        let answer = self.management.ask(deadline, &call.by_hash(), || Some(call.by_text())).await;
         Ok(answer.inspect_err(|failure| {
             // The server became a replica: lookups leave it, too.
             if failure.is_of_a_replica() {
                 self.verification.renew();
             }
         })?)
+    }
+
+    /// Calls a script that answers soon and does not write, beside the lookups: verification may
+    /// depend on it, and must not wait behind somebody's long list.
+    async fn call_beside_lookups(&self, call: Call) -> Result<Answer, StoreError> {
+        let by_text = || Some(call.by_text());
+        let deadline = self.verification.deadline();
+        Ok(self.verification.ask(deadline, &call.by_hash(), by_text).await?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tower_api_key::{
-    Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
+    AccountId, Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
     RedisStore, StoreError, Use, Version, Written,
 };
 
@@ -37,12 +37,33 @@ impl Redis {
                 "hash" => &["HGETALL", key],
                 "stream" => &["XRANGE", key, "-", "+"],
                 "string" => &["GET", key],
+                "zset" => &["ZRANGE", key, "0", "-1", "WITHSCORES"],
                 other => panic!("a key of type {other}"),
             };
             all.extend(self.cli(read).into_bytes());
             all.push(b'\n');
         }
         all
+    }
+
+    /// What is called, and how often, while something is done.
+    async fn calls_of(&self, done: impl Future<Output = ()>) -> Vec<String> {
+        self.cli(&["CONFIG", "RESETSTAT"]);
+        done.await;
+        let stats = self.cli(&["INFO", "commandstats"]);
+        let calls = stats.lines().filter_map(|line| line.split_once(",usec="));
+        let mut calls: Vec<_> = calls.map(|(calls, _)| calls.to_owned()).collect();
+        // Those of the question.
+        calls.retain(|call| !call.contains("config") && !call.contains("info"));
+        calls.sort();
+        calls
+    }
+
+    /// The connections, by their numbers, on which a command was the last.
+    fn connections_after(&self, command: &str) -> Vec<String> {
+        let clients = self.cli(&["CLIENT", "LIST"]);
+        let after = clients.lines().filter(|line| line.contains(&format!(" cmd={command} ")));
+        after.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
     }
 
     /// All lines of all data, for comparison: the order of a hash's fields may change by itself.
@@ -56,7 +77,14 @@ impl Redis {
 
 async fn insert(store: &RedisStore, record: KeyRecord) -> Arc<KeyRecord> {
     let record = Arc::new(record);
-    assert_eq!(store.insert(Arc::clone(&record), 1000).await.unwrap(), Written::Done(()));
+    assert_eq!(store.insert(Arc::clone(&record), 10_000).await.unwrap(), Written::Done(()));
+    record
+}
+
+/// A record that expires at a time, if at any.
+fn until(owner: &AccountId, at: u64, ends: Option<u64>) -> KeyRecord {
+    let mut record = record(owner, time(at));
+    record.expires_at = ends.map(time);
     record
 }
 
@@ -103,11 +131,51 @@ async fn a_server_that_would_lose_keys_is_refused_unless_that_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_power_cut_s_second_is_warned_of() {
+async fn a_server_that_would_lose_keys_is_told_of_at_every_connection() {
+    const UNSAFE: &str = "the server that was connected to may lose keys";
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    let (log, _guard) = Log::capture();
+    let again = async || {
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        works_again(&store, &key).await;
+    };
+    again().await;
+    assert!(log.lines("ERROR").is_empty(), "{}", log.text());
+    server.cli(&["CONFIG", "SET", "appendonly", "no"]);
+    // Lookups and management have a connection each.
+    for (connections, policy) in [(2, "noeviction"), (4, "allkeys-lru")] {
+        server.cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        again().await;
+        assert!(is_live(&store, &key).await, "it goes on");
+        insert(&store, record(&account("a"), time(0))).await;
+        let told = log.lines(UNSAFE);
+        assert_eq!(told.len(), connections, "{told:?}");
+        assert!(told.iter().all(|line| line.contains("ERROR")));
+        let last = told.last().unwrap();
+        assert!(last.contains("`appendonly yes`"), "{last}");
+        assert_eq!(last.contains("`maxmemory-policy noeviction`"), policy != "noeviction");
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_was_accepted_is_told_of_once() {
+    let Some(server) = Redis::start(&["--appendonly", "no"]) else { return };
+    let (log, _guard) = Log::capture();
+    let store = server.options().dangerously_accept_data_loss().connect().await.unwrap();
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    works_again(&store, &key).await;
+    assert_eq!(log.lines("may lose keys").len(), 1, "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_power_cut_s_seconds_are_warned_of() {
     let Some(server) = Redis::start(&["--appendfsync", "everysec"]) else { return };
     let (log, _guard) = Log::capture();
     server.connect().await;
-    assert_eq!(log.lines("a power cut may take back").len(), 1);
+    assert_eq!(log.lines("a power cut may take back up to two seconds of writes").len(), 1);
     server.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     server.connect().await;
     assert_eq!(log.lines("a power cut may take back").len(), 1);
@@ -234,7 +302,7 @@ async fn life_of_a_key(store: &RedisStore) {
 #[tokio::test]
 async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
     let Some(server) = Redis::start(&[]) else { return };
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hkeys hlen hstrlen xadd xtrim xrange xrevrange";
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrem zscore xadd xtrim xrange xrevrange";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.extend(commands.iter().map(String::as_str));
@@ -441,6 +509,145 @@ async fn when_memory_is_full_keys_can_be_ended_and_none_be_made() {
     }
 }
 
+#[tokio::test]
+async fn what_has_expired_costs_a_new_key_nothing() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let until = |at, ends| until(&owner, at, Some(ends));
+    // So that what is compared later meets what is there: an account, a set of expiries, scripts.
+    let old = insert(&store, until(0, 1000)).await;
+    let spare = insert(&store, until(0, 1)).await;
+    let calls = async |at| {
+        let (first, second) = (until(at, 1000), Arc::new(until(at, 1000)));
+        let first = Arc::new(first);
+        let calls = server.calls_of(async {
+            assert_eq!(store.insert(Arc::clone(&first), 3).await.unwrap(), Written::Done(()));
+            let rotated = store.rotate(&owner, &first.id, Arc::clone(&second), None, 2).await;
+            assert_eq!(rotated.unwrap(), Written::Done(()));
+            let rotated = store.delete(&owner, &second.id, time(at)).await.unwrap();
+            assert_eq!(rotated, Written::Done(()));
+        });
+        calls.await
+    };
+    calls(10).await;
+    let before = calls(11).await;
+    for _ in 0..300 {
+        insert(&store, until(5, 6)).await;
+    }
+    assert_eq!(calls(12).await, before);
+    for all in ["hgetall", "hkeys", "hscan", "hvals", "zrange"] {
+        assert!(!before.iter().any(|call| call.contains(all)), "{before:?}");
+    }
+    assert_eq!(store.list(&owner).await.unwrap().len(), 302);
+    assert_eq!(store.delete_all(&owner, time(13)).await.unwrap(), 302);
+    assert!(is_ended(&store, &old).await && is_ended(&store, &spare).await);
+    assert_eq!(server.cli(&["KEYS", "*expir*"]), "", "nobody's expiries are kept");
+}
+
+#[tokio::test]
+async fn the_cap_counts_what_has_not_expired_through_every_write() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let until = |ends| Arc::new(until(&owner, 0, ends));
+    // As many as there are, by the answer to one more of so many.
+    let active = async |at: u64| {
+        for limit in 0.. {
+            let probe = Arc::new(record(&owner, time(at)));
+            if store.insert(Arc::clone(&probe), limit).await.unwrap() == Written::Done(()) {
+                let deleted = store.delete(&owner, &probe.id, time(at)).await.unwrap();
+                assert_eq!(deleted, Written::Done(()));
+                return limit - 1;
+            }
+        }
+        unreachable!("an account without an end")
+    };
+    let at = async |times: [u64; 4]| {
+        let mut counted = Vec::new();
+        for time in times {
+            counted.push(active(time).await);
+        }
+        counted
+    };
+    let times = [0, 10, 20, 30];
+    let [forever, ten, twenty] = [until(None), until(Some(10)), until(Some(20))];
+    assert_eq!(store.insert_first(Arc::clone(&ten)).await.unwrap(), Written::Done(()));
+    for record in [&forever, &twenty] {
+        assert_eq!(store.insert(Arc::clone(record), 9).await.unwrap(), Written::Done(()));
+    }
+    assert_eq!(at(times).await, [3, 2, 1, 1], "a key expires at its time, not after it");
+    let renamed = store.rename(&owner, &ten.id, "New".parse().unwrap()).await.unwrap();
+    assert!(matches!(renamed, Written::Done(_)));
+    let secret = NewSecret::new(digest("another"), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &twenty.id, secret, time(1)).await.unwrap();
+    assert!(matches!(replaced, Written::Done(_)));
+    store.mark_used(&[Use::new(ten.fingerprint(), time(3))]).await.unwrap();
+    assert_eq!(at(times).await, [3, 2, 1, 1]);
+    // A grace shortens a life and never lengthens one.
+    let successors = [until(None), until(Some(30)), until(Some(20))];
+    for (old, successor) in [&forever, &ten, &twenty].into_iter().zip(&successors) {
+        let successor = Arc::clone(successor);
+        let rotated = store.rotate(&owner, &old.id, successor, Some(time(15)), 9).await;
+        assert_eq!(rotated.unwrap(), Written::Done(()));
+    }
+    assert_eq!(at(times).await, [6, 5, 2, 1]);
+    let rotated = store.rotate(&owner, &successors[0].id, until(Some(10)), None, 9).await;
+    assert_eq!(rotated.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [6, 4, 1, 0]);
+    assert_eq!(store.delete(&owner, &ten.id, time(9)).await.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [5, 4, 1, 0]);
+    assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 5);
+    assert_eq!(at(times).await, [0, 0, 0, 0]);
+    // An id may come again without the expiry that it had.
+    let mut again = record(&owner, time(0));
+    again.id = ten.id.clone();
+    assert_eq!(store.insert(Arc::new(again), 9).await.unwrap(), Written::Done(()));
+    assert_eq!(at(times).await, [1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_grace_that_is_over_when_it_begins_makes_room_as_no_grace_does() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    for grace_ends in [9, 10, 11] {
+        let owner = account(&format!("grace-{grace_ends}"));
+        let old = insert(&store, record(&owner, time(0))).await;
+        let successor = Arc::new(record(&owner, time(10)));
+        let rotated =
+            store.rotate(&owner, &old.id, Arc::clone(&successor), Some(time(grace_ends)), 1).await;
+        let both_live = grace_ends > 10;
+        let right = if both_live { Written::Refused } else { Written::Done(()) };
+        assert_eq!(rotated.unwrap(), right, "{grace_ends}");
+        let listed = store.list(&owner).await.unwrap();
+        assert_eq!(listed.len(), if both_live { 1 } else { 2 });
+        let ends = (!both_live).then(|| time(grace_ends));
+        assert_eq!(listed[0].expires_at, ends, "the old one is the first");
+    }
+    // One that had expired before makes no room.
+    let owner = account("b");
+    let expired = insert(&store, until(&owner, 0, Some(5))).await;
+    insert(&store, record(&owner, time(0))).await;
+    let successor = Arc::new(record(&owner, time(10)));
+    let rotated = store.rotate(&owner, &expired.id, successor, Some(time(9)), 1).await;
+    assert_eq!(rotated.unwrap(), Written::Refused);
+}
+
+#[tokio::test]
+async fn what_changed_is_asked_beside_the_lookups_and_not_behind_management() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    assert!(is_live(&store, &key).await);
+    let lookups = server.connections_after("hget");
+    assert_eq!(lookups.len(), 1);
+    // The first sends the script.
+    for _ in 0..2 {
+        store.changes(Version::default()).await.unwrap();
+    }
+    assert!(server.connections_after("evalsha").contains(&lookups[0]));
+}
+
 // What the data look like.
 
 #[tokio::test]
@@ -542,6 +749,92 @@ async fn a_record_that_is_gone_counts_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn expiries_that_are_gone_make_no_room() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    insert(&store, until(&owner, 0, Some(5))).await;
+    server.cli(&["DEL", "{tower-api-key}:expiries:a"]);
+    let new = Arc::new(record(&owner, time(9)));
+    assert_eq!(store.insert(Arc::clone(&new), 1).await.unwrap(), Written::Refused);
+    assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 1);
+    assert_eq!(store.insert(new, 1).await.unwrap(), Written::Done(()));
+}
+
+#[tokio::test]
+async fn many_keys_are_listed_and_ended_at_once() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let limit = Duration::from_secs(20);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let owner = account("a");
+    let mut keys = Vec::new();
+    for number in 0..1203 {
+        let ends = (number % 2 == 0).then_some(5);
+        keys.push(insert(&store, until(&owner, number, ends)).await);
+    }
+    // Damaged or gone, they are among the others.
+    server.cli(&["HDEL", "{tower-api-key}:secrets", &keys[700].fingerprint().to_string()]);
+    let listed = store.list(&owner).await.unwrap();
+    let ids = |keys: &[Arc<KeyRecord>]| keys.iter().map(|key| key.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&listed), ids(&[&keys[..700], &keys[701..]].concat()));
+    let Changes::Known { latest, .. } = store.changes(Version::default()).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!(store.delete_all(&owner, time(2000)).await.unwrap(), keys.len());
+    let Changes::Known { latest: ended, changes } = store.changes(latest).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!(ended.get(), latest.get() + 1);
+    let mut touched: Vec<_> = changes.iter().map(|change| change.fingerprint.to_string()).collect();
+    let mut right: Vec<_> = keys.iter().map(|key| key.fingerprint().to_string()).collect();
+    touched.sort();
+    right.sort();
+    assert_eq!(touched, right);
+    assert!(store.list(&owner).await.unwrap().is_empty());
+    for key in &keys {
+        // Nobody knows any more what the name of the one was that is gone: it is no tombstone, and dead.
+        assert!(is_ended(&store, key).await || key.id == keys[700].id);
+        assert!(!is_live(&store, key).await);
+    }
+    assert_eq!(server.cli(&["HKEYS", "{tower-api-key}:account:a"]), ":ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_many_pages_is_of_one_moment() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let limit = Duration::from_secs(20);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let owner = account("a");
+    for _ in 0..3000 {
+        insert(&store, record(&owner, time(0))).await;
+    }
+    let old = insert(&store, record(&owner, time(1))).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let rotating = {
+        let (store, owner, done) = (store.clone(), owner.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut old = old;
+            for burst in 0..40 {
+                for _ in 0..3 {
+                    let new = Arc::new(record(&owner, time(2)));
+                    let rotated = store.rotate(&owner, &old.id, Arc::clone(&new), None, 9999).await;
+                    assert_eq!(rotated.unwrap(), Written::Done(()));
+                    old = new;
+                    tokio::time::sleep(Duration::from_millis(burst)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            done.store(true, Ordering::SeqCst);
+        })
+    };
+    while !done.load(Ordering::SeqCst) {
+        // One key is rotated without a grace: it is there once, whichever it is.
+        assert_eq!(soon(store.list(&owner)).await.unwrap().len(), 3001);
+    }
+    rotating.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_later_version_adds_to_a_record_stays() {
     let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
@@ -561,8 +854,8 @@ async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
     let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
-    let key = insert(&store, record(&owner, time(0))).await;
-    for name in ["layout", "secrets", "changes", "account:a"] {
+    let key = insert(&store, until(&owner, 0, Some(99))).await;
+    for name in ["layout", "secrets", "changes", "account:a", "expiries:a"] {
         let name = format!("{{tower-api-key}}:{name}");
         server.cli(&["RENAME", &name, "aside"]);
         server.cli(&["RPUSH", &name, "not", "ours"]);
@@ -572,6 +865,8 @@ async fn a_write_over_what_is_damaged_is_whole_or_not_at_all() {
         assert!(store.delete_all(&owner, time(1)).await.is_err(), "{name}");
         assert!(store.delete(&owner, &key.id, time(1)).await.is_err(), "{name}");
         assert!(store.rotate(&owner, &key.id, new, None, 9).await.is_err(), "{name}");
+        let secret = NewSecret::new(digest("other"), "…x".parse().unwrap());
+        assert!(store.replace(&owner, &key.id, secret, time(1)).await.is_err(), "{name}");
         assert_eq!(server.cli(&["DBSIZE"]), before);
         assert_eq!(server.cli(&["LLEN", &name]), "2");
         server.cli(&["RENAME", "aside", &name]);

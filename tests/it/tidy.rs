@@ -30,10 +30,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/changes", "digest", ""),
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
-    ("store/changes", "digest", ""),
     ("store/memory", "digest record store", "async_trait"),
     ("store/memory/index", "digest store", ""),
-    ("store/changes", "digest", ""),
     ("store/stored", "digest record store", "thiserror"),
     ("store/uniform", "", ""),
     ("store/cached", "clock digest record store", "async_trait tokio tracing"),

@@ -6,8 +6,11 @@ local found = {'done', latest}
 local behind = tonumber(latest) - since
 if behind > 0 and behind <= kept then
   for _, change in ipairs(redis.call('XRANGE', CHANGES, after, '+')) do
-    table.insert(found, (string.match(change[1], '^%d+')))
-    table.insert(found, change[2][2])
+    local version, secrets = string.match(change[1], '^%d+'), change[2]
+    for place = 2, #secrets, 2 do
+      table.insert(found, version)
+      table.insert(found, secrets[place])
+    end
   end
 end
 return found

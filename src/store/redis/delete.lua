@@ -7,5 +7,5 @@ end
 redis.call('HSTRLEN', SECRETS, fingerprint)
 note(kept, {fingerprint})
 finish(fingerprint, id, account, 'deleted', at)
-redis.call('HDEL', ACCOUNT, id)
+unlist(id)
 return {'done'}

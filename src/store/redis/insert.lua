@@ -3,7 +3,7 @@ local _, kept, fingerprint, id, record, now, limit = unpack(ARGV)
 if is_taken(fingerprint, id) then
   return {'taken'}
 end
-if active(tonumber(now)) >= tonumber(limit) then
+if active(now) >= tonumber(limit) then
   return {'refused'}
 end
 note(kept, {fingerprint})

@@ -11,8 +11,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::demands::Demands;
 use super::server::Server;
 use crate::store::StoreError;
 
@@ -25,6 +26,7 @@ pub(super) struct Link(Arc<Shared>);
 
 struct Shared {
     server: Server,
+    demands: Demands,
     /// The most that a call takes, and an attempt to connect.
     limit: Duration,
     state: Mutex<State>,
@@ -88,8 +90,14 @@ impl Failure {
 
 impl Link {
     /// Connects when it is first needed.
-    pub(super) fn new(server: Server, limit: Duration) -> Self {
-        Self(Arc::new(Shared { server, limit, state: Mutex::new(State::Closed) }))
+    pub(super) fn new(server: Server, demands: Demands, limit: Duration) -> Self {
+        Self(Arc::new(Shared { server, demands, limit, state: Mutex::new(State::Closed) }))
+    }
+
+    /// Goes on with a connection that is open, to a server that was judged.
+    pub(super) fn with(self, connection: Connection) -> Self {
+        *self.state() = State::Open(connection);
+        self
     }
 
     /// When a call that begins now must have ended.
@@ -159,9 +167,11 @@ impl Link {
         let (end, attempt) = watch::channel(None);
         let link = self.clone();
         tokio::spawn(async move {
-            let Shared { server, limit, .. } = &*link.0;
-            let opened = timeout(*limit, server.open()).await;
-            let opened = opened.unwrap_or(Err(Failure::Slow(*limit)));
+            let Shared { server, demands, limit, .. } = &*link.0;
+            let opened = server.open(*limit).await.map(|(connection, info)| {
+                demands.report(&info);
+                connection
+            });
             let failed = opened.is_err();
             if let Ok(connection) = &opened {
                 *link.state() = State::Open(connection.clone());

@@ -1,14 +1,14 @@
--- The account's keys, or the one of an id, as they are at one moment: id, fingerprint, record, ….
-local found, ids = {'done'}, {ARGV[1]}
-if #ids == 0 then
-  ids = redis.call('HKEYS', ACCOUNT)
-end
-for _, id in ipairs(ids) do
-  local fingerprint = id ~= EVER and redis.call('HGET', ACCOUNT, id)
-  if fingerprint then
-    table.insert(found, id)
+-- A page of the account's keys: the version of the account's last write, where the next page begins
+-- ('0' is the end), id, fingerprint, record, ….
+local next_place, keys = unpack(redis.call('HSCAN', ACCOUNT, ARGV[1], 'COUNT', 1000))
+local ids, fingerprints = split(keys)
+local found = {'done', redis.call('HGET', ACCOUNT, EVER) or '', next_place}
+by_parts(fingerprints, function(part, before)
+  local records = redis.call('HMGET', SECRETS, unpack(part))
+  for place, fingerprint in ipairs(part) do
+    table.insert(found, ids[before + place])
     table.insert(found, fingerprint)
-    table.insert(found, redis.call('HGET', SECRETS, fingerprint) or '')
+    table.insert(found, records[place] or '')
   end
-end
+end)
 return found

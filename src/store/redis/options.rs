@@ -1,12 +1,13 @@
-//! What can be set, and what a server must be before keys are trusted to it.
+//! What can be set, and how a store is opened with it.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::RedisStore;
+use super::demands::Demands;
 use super::link::Link;
 use super::scripts::{Answer, Call, Keys, LAYOUT, OPEN, opened};
-use super::server::{Server, field};
+use super::server::Server;
 use crate::record::InvalidText;
 use crate::store::StoreError;
 
@@ -87,7 +88,7 @@ impl RedisOptions {
     }
 
     /// Connects to a server that keeps no append-only file, or that throws keys away when its memory is
-    /// full. A restart of it may forget keys that were shown, and may *revive keys that were deleted*.
+    /// full, and says so in the log once, not at every connection. A restart of it may forget keys that were shown, and may *revive keys that were deleted*.
     /// For tests; for anything else, set `appendonly yes` and `maxmemory-policy noeviction`.
     #[must_use]
     pub fn dangerously_accept_data_loss(mut self) -> Self {
@@ -95,7 +96,8 @@ impl RedisOptions {
         self
     }
 
-    /// Connects, and refuses a server that would lose what it is given.
+    /// Connects, and refuses a server that would lose what it is given. Where a later connection of the
+    /// store comes to such a server, after a failover, the store goes on and an error event says so.
     ///
     /// # Errors
     ///
@@ -109,11 +111,11 @@ impl RedisOptions {
     /// Outside a Tokio runtime.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         let server = Server::new(&self.url, self.root_certificates.as_deref())?;
-        let management = Link::new(server.clone(), self.time_limit);
-        let verification = Link::new(server, self.time_limit);
-        let info: String =
-            management.ask(management.deadline(), &redis::cmd("INFO"), || None).await?;
-        check(&info, self.accepts_data_loss)?;
+        let demands = Demands { accepts_data_loss: self.accepts_data_loss };
+        let (connection, info) = server.open(self.time_limit).await?;
+        demands.judge(&info)?;
+        let link = || Link::new(server.clone(), demands, self.time_limit);
+        let (verification, management) = (link(), link().with(connection));
         warn_of_unsynced_writes(&management).await;
         let keys = Keys::new(&self.namespace);
         let call = Call::new(&OPEN, &keys).with(LAYOUT);
@@ -138,36 +140,6 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
-/// Judges a server by its `INFO`, because `CONFIG` is forbidden in many places.
-fn check(info: &str, accepts_data_loss: bool) -> Result<(), StoreError> {
-    let version = field(info, "redis_version").unwrap_or("of an unknown version");
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_none_or(|major| major < 7) {
-        return Err(not_relied_on(format!("it is Redis {version}; use version 7 or later")));
-    }
-    let mut dangers = Vec::new();
-    if field(info, "aof_enabled") != Some("1") {
-        dangers.push("a restart may lose keys and revive deleted ones: set `appendonly yes`");
-    }
-    if field(info, "maxmemory_policy") != Some("noeviction") {
-        dangers
-            .push("it throws keys away when its memory is full: set `maxmemory-policy noeviction`");
-    }
-    if dangers.is_empty() {
-        return Ok(());
-    }
-    let dangers = dangers.join("; ");
-    if !accepts_data_loss {
-        return Err(not_relied_on(dangers));
-    }
-    tracing::warn!(target: "tower_api_key", store = "redis", %dangers, "the store may lose keys, as was accepted");
-    Ok(())
-}
-
-fn not_relied_on(what: String) -> StoreError {
-    StoreError::Unsafe { store: "redis", what }
-}
-
 /// Says so where a power cut can take back what was answered; `CONFIG` may be forbidden.
 async fn warn_of_unsynced_writes(management: &Link) {
     let mut command = redis::cmd("CONFIG");
@@ -175,7 +147,7 @@ async fn warn_of_unsynced_writes(management: &Link) {
     let answer = management.ask::<Vec<String>>(management.deadline(), &command, || None).await;
     let set = answer.ok().and_then(|pair| pair.into_iter().nth(1));
     if let Some(appendfsync) = set.filter(|set| set != "always") {
-        tracing::warn!(target: "tower_api_key", store = "redis", appendfsync, "a power cut may take back the last second of writes, deletions among them; `appendfsync always` keeps them");
+        tracing::warn!(target: "tower_api_key", store = "redis", appendfsync, "a power cut may take back up to two seconds of writes, deletions among them; `appendfsync always` keeps them");
     }
 }
 

@@ -41,11 +41,15 @@ impl KeyRegistry for RedisStore {
     }
 
     async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, StoreError> {
-        let call = Call::of(&scripts::LIST, &self.0.keys, account);
-        let found = scripts::read(self.0.call(self.0.management.deadline(), call).await?)?;
-        let mut records: Vec<_> =
-            listed(&found).filter_map(|listed| record::live(account, &listed)).collect();
+        let deadline = self.0.management.deadline();
+        let mut records = loop {
+            if let Some(records) = self.0.list(deadline, account).await? {
+                break records;
+            }
+        };
         records.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        // A key may stand in two pages.
+        records.dedup_by(|a, b| a.id == b.id);
         Ok(records)
     }
 
@@ -162,7 +166,7 @@ impl KeyRegistry for RedisStore {
             .with(since.get())
             .with(since.get().saturating_add(1))
             .with(CHANGES_KEPT);
-        let found = scripts::read(self.0.call(self.0.management.deadline(), call).await?)?;
+        let found = scripts::read(self.0.call_beside_lookups(call).await?)?;
         record::changes(since, &found).map_err(|damage| StoreError::unavailable("redis", damage))
     }
 }
@@ -170,6 +174,27 @@ impl KeyRegistry for RedisStore {
 impl Shared {
     async fn write(&self, deadline: Instant, call: Call) -> Result<Written<Answer>, StoreError> {
         written(self.call(deadline, call).await?)
+    }
+
+    /// The account's records page by page, because Redis answers nobody else while it makes one; or
+    /// nothing, where a write to the account came between two pages, which are then of two moments.
+    async fn list(
+        &self,
+        deadline: Instant,
+        account: &AccountId,
+    ) -> Result<Option<Vec<Arc<KeyRecord>>>, StoreError> {
+        let (mut records, mut version) = (Vec::new(), None);
+        let mut place = Some(b"0".to_vec());
+        while let Some(from) = place {
+            let call = Call::of(&scripts::LIST, &self.keys, account).with(from);
+            let page = scripts::page(scripts::read(self.call(deadline, call).await?)?)?;
+            if version.get_or_insert_with(|| page.version.clone()) != &page.version {
+                return Ok(None);
+            }
+            records.extend(listed(&page.keys).filter_map(|listed| record::live(account, &listed)));
+            place = page.next;
+        }
+        Ok(Some(records))
     }
 
     /// A record, unless it is damaged. What changes a record asks this first, because no script can
@@ -180,7 +205,7 @@ impl Shared {
         account: &AccountId,
         id: &KeyId,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        let call = Call::of(&scripts::LIST, &self.keys, account).with(id.as_str());
+        let call = Call::of(&scripts::GET, &self.keys, account).with(id.as_str());
         Ok(first(account, &scripts::read(self.call(deadline, call).await?)?))
     }
 }

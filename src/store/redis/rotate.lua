@@ -10,8 +10,9 @@ end
 if get(superseded, 'replaced_by') then
   return {'superseded'}
 end
-local ends_now = grace_ends == '' and not is_expired(superseded, tonumber(now))
-if active(tonumber(now)) - (ends_now and 1 or 0) >= tonumber(limit) then
+-- A grace that is over when it begins is none to the cap: it counts what is active afterwards.
+local ends_now = grace_ends == '' or tonumber(grace_ends) <= tonumber(now)
+if active(now) - (ends_now and is_active(id, now) and 1 or 0) >= tonumber(limit) then
   return {'refused'}
 end
 if grace_ends ~= '' then
@@ -24,9 +25,10 @@ end
 note(kept, {old, fingerprint})
 if grace_ends ~= '' then
   redis.call('HSET', SECRETS, old, superseded)
+  note_expiry(id, superseded)
 else
   finish(old, id, account, 'rotated', now)
-  redis.call('HDEL', ACCOUNT, id)
+  unlist(id)
 end
 file(fingerprint, successor, record)
 return {'done'}

@@ -42,6 +42,7 @@ script!(ROTATE_AT_ONCE, " flags=allow-oom", "record.lua" "write.lua" "rotate.lua
 script!(DELETE, " flags=allow-oom", "record.lua" "write.lua" "delete.lua");
 script!(DELETE_ALL, " flags=allow-oom", "record.lua" "write.lua" "delete_all.lua");
 script!(MARK_USED, "", "record.lua" "write.lua" "mark_used.lua");
+script!(GET, " flags=no-writes", "record.lua" "get.lua");
 script!(LIST, " flags=no-writes", "record.lua" "list.lua");
 script!(CHANGES, " flags=no-writes", "record.lua" "changes.lua");
 
@@ -80,6 +81,7 @@ impl Call {
     pub(super) fn of(script: &'static Text, keys: &Keys, account: &AccountId) -> Self {
         let mut call = Self::new(script, keys);
         call.keys.push(keys.named(format_args!("account:{account}")));
+        call.keys.push(keys.named(format_args!("expiries:{account}")));
         call
     }
 
@@ -135,6 +137,23 @@ pub(super) fn read(answer: Answer) -> Result<Answer, StoreError> {
         Written::Done(found) => Ok(found),
         _ => Err(StoreError::unavailable("redis", "a script gave an answer to another question")),
     }
+}
+
+/// A page of an account's keys.
+pub(super) struct Page {
+    /// That of the account's last write: pages of one version belong together.
+    pub(super) version: Vec<u8>,
+    /// Where the next page begins.
+    pub(super) next: Option<Vec<u8>>,
+    /// What the page lists.
+    pub(super) keys: Answer,
+}
+
+pub(super) fn page(mut found: Answer) -> Result<Page, StoreError> {
+    let keys = found.split_off(found.len().min(2));
+    let [version, next] = <[_; 2]>::try_from(found)
+        .map_err(|_| StoreError::unavailable("redis", "a script gave a page that is none"))?;
+    Ok(Page { version, next: (next != b"0").then_some(next), keys })
 }
 
 /// What a script says of an account's keys.

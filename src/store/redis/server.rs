@@ -4,6 +4,7 @@
 //! default cryptography, which panics where an application has two compiled in and has chosen none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -12,6 +13,7 @@ use redis::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -73,8 +75,12 @@ impl Server {
         Ok(Self { place, login })
     }
 
-    /// Connects and logs in, to a primary.
-    pub(super) async fn open(&self) -> Result<Connection, Failure> {
+    /// Connects and logs in, to a primary, and gives what that says of itself (`INFO`).
+    pub(super) async fn open(&self, limit: Duration) -> Result<(Connection, String), Failure> {
+        timeout(limit, self.opened()).await.unwrap_or(Err(Failure::Slow(limit)))
+    }
+
+    async fn opened(&self) -> Result<(Connection, String), Failure> {
         let connection = match &self.place {
             Place::Tcp(host, port) => self.over(tcp(host, *port).await?).await?,
             Place::Tls(host, port, name, connector) => {
@@ -88,9 +94,9 @@ impl Server {
                 self.over(stream.map_err(RedisError::from)?).await?
             }
         };
-        let info: String = connection.send(redis::cmd("INFO").arg("replication")).await?;
+        let info: String = connection.send(&redis::cmd("INFO")).await?;
         match field(&info, "role") {
-            Some("master") => Ok(connection),
+            Some("master") => Ok((connection, info)),
             _ => Err(Failure::Replica),
         }
     }
@@ -121,7 +127,7 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, RedisError> {
         deprecated,
         reason = "what replaces it is newer than the tokio that this crate asks for"
     )]
-    stream.set_linger(Some(std::time::Duration::ZERO))?;
+    stream.set_linger(Some(Duration::ZERO))?;
     Ok(stream)
 }
 

@@ -18,12 +18,6 @@ local function is_live(record)
   return get(record, 'digest') ~= nil and get(record, 'ended_at') == nil
 end
 
--- A damaged time is none: such a key counts towards the cap.
-local function is_expired(record, now)
-  local time = string.match(get(record, 'expires_at') or '', '^%d+$')
-  return time ~= nil and tonumber(time) <= now
-end
-
 -- The fingerprint and the record of a live key.
 local function live(id)
   local fingerprint = redis.call('HGET', ACCOUNT, id)
@@ -33,18 +27,32 @@ local function live(id)
   end
 end
 
--- How many keys of the account have not expired.
+-- How many keys the account has, expired ones included.
+local function listed()
+  return redis.call('HLEN', ACCOUNT) - redis.call('HEXISTS', ACCOUNT, EVER)
+end
+
+-- How many of them have not expired. The expired ones are counted and taken off, by what was noted
+-- when they were filed: an account may have any number of them, and this takes no longer for it. What
+-- was not noted, or is no more, counts.
 local function active(now)
-  local keys, count = redis.call('HGETALL', ACCOUNT), 0
-  for at = 1, #keys, 2 do
-    if keys[at] ~= EVER then
-      local record = redis.call('HGET', SECRETS, keys[at + 1])
-      if not (record and is_expired(record, now)) then
-        count = count + 1
-      end
-    end
+  return listed() - redis.call('ZCOUNT', EXPIRIES, '-inf', now)
+end
+
+-- Whether a key of the account is one of the active ones.
+local function is_active(id, now)
+  local expires_at = redis.call('ZSCORE', EXPIRIES, id)
+  return not expires_at or tonumber(expires_at) > tonumber(now)
+end
+
+-- Notes when a key of the account expires. A damaged time is none.
+local function note_expiry(id, record)
+  local expires_at = string.match(get(record, 'expires_at') or '', '^%d+$')
+  if expires_at then
+    redis.call('ZADD', EXPIRIES, expires_at, id)
+  else
+    redis.call('ZREM', EXPIRIES, id)
   end
-  return count
 end
 
 local function is_taken(fingerprint, id)
@@ -55,15 +63,22 @@ end
 -- Gives the write the next version, notes which secrets it touches, and forgets what is too old.
 -- The first write of every script, because it is the one that refuses a version out of order.
 local function note(kept, touched)
+  -- What is no sorted set is refused here, before anything is written.
+  redis.call('ZCARD', EXPIRIES)
   local last = redis.call('XREVRANGE', CHANGES, '+', '-', 'COUNT', 1)[1]
   local version = 1 + (last and tonumber(string.match(last[1], '^%d+')) or 0)
-  for place, fingerprint in ipairs(touched) do
-    redis.call('XADD', CHANGES, string.format('%.0f-%d', version, place), 'secret', fingerprint)
-  end
+  by_parts(touched, function(part, before)
+    local change = {}
+    for place, fingerprint in ipairs(part) do
+      change[2 * place - 1], change[2 * place] = 'secret', fingerprint
+    end
+    redis.call('XADD', CHANGES, string.format('%.0f-%d', version, before + 1), unpack(change))
+  end)
   if version > tonumber(kept) then
     local oldest = string.format('%.0f', version - tonumber(kept) + 1)
     redis.call('XTRIM', CHANGES, 'MINID', '=', oldest)
   end
+  redis.call('HSET', ACCOUNT, EVER, string.format('%.0f', version))
   if not layout then
     redis.call('SET', LAYOUT, ARGV[1])
   end
@@ -71,21 +86,27 @@ end
 
 local function file(fingerprint, id, record)
   redis.call('HSET', SECRETS, fingerprint, record)
-  redis.call('HSET', ACCOUNT, EVER, '1', id, fingerprint)
+  redis.call('HSET', ACCOUNT, id, fingerprint)
+  note_expiry(id, record)
 end
 
--- Leaves a tombstone, made anew so that nothing else can remain, and only once: it stays as it is.
-local function finish(fingerprint, id, account, cause, at)
-  local record = redis.call('HGET', SECRETS, fingerprint) or ''
-  if get(record, 'ended_at') and not get(record, 'digest') then
-    return
+local function unlist(id)
+  redis.call('HDEL', ACCOUNT, id)
+  redis.call('ZREM', EXPIRIES, id)
+end
+
+-- What a record becomes: made anew so that nothing else can remain, and only once.
+local function tombstone(record, id, account, cause, at)
+  if record and not get(record, 'digest') and get(record, 'ended_at') then
+    return record
   end
-  local name = get(record, 'name')
-  redis.call('HSET', SECRETS, fingerprint, table.concat({
-    'id ' .. id .. '\n',
-    'account ' .. account .. '\n',
-    name and 'name ' .. name .. '\n' or '',
-    'ended_by ' .. cause .. '\n',
-    'ended_at ' .. at .. '\n',
-  }))
+  local name = record and get(record, 'name')
+  local named = name and 'name ' .. name .. '\n' or ''
+  return 'id ' .. id .. '\naccount ' .. account .. '\n' .. named
+    .. 'ended_by ' .. cause .. '\nended_at ' .. at .. '\n'
+end
+
+local function finish(fingerprint, id, account, cause, at)
+  local record = redis.call('HGET', SECRETS, fingerprint)
+  redis.call('HSET', SECRETS, fingerprint, tombstone(record, id, account, cause, at))
 end
