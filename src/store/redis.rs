@@ -31,7 +31,7 @@
 //! All data of a namespace has one hash tag, thus is on one node of a cluster: give the URL of the
 //! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
-//! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET` and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
+//! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET`, `PUBLISH` and `SUBSCRIBE` (channel `{namespace}:changes`) and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
 //! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
 //! `ZCOUNT`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of
 //! `everysec`. Scripts that the server has forgotten are sent again.
@@ -75,6 +75,7 @@ mod link;
 mod options;
 mod record;
 mod registry;
+mod replicas;
 mod scripts;
 mod server;
 

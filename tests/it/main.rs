@@ -19,6 +19,7 @@ mod harness;
 mod manager;
 mod postgres;
 mod redis;
+mod replicas;
 mod server;
 mod servers;
 mod sockets;

@@ -100,6 +100,11 @@ impl Link {
         self
     }
 
+    /// How the server is reached.
+    pub(super) fn server(&self) -> &Server {
+        &self.0.server
+    }
+
     /// When a call that begins now must have ended.
     pub(super) fn deadline(&self) -> Instant {
         // A sleep reads the clock as the timeouts do, which tests may stop.

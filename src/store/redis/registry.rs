@@ -10,7 +10,7 @@ use super::scripts::{self, Answer, Call, listed, written};
 use super::{RedisStore, Shared};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
-    CHANGES_KEPT, Changes, KeyRegistry, NewSecret, StoreError, Use, Version, Written,
+    CHANGES_KEPT, Changes, KeyRegistry, NewSecret, StoreError, Use, Version, Written, fleet,
 };
 
 /// How many uses are noted in one go: Redis answers nobody else meanwhile.
@@ -168,6 +168,10 @@ impl KeyRegistry for RedisStore {
             .with(CHANGES_KEPT);
         let found = scripts::read(self.0.call_beside_lookups(call).await?)?;
         record::changes(since, &found).map_err(|damage| StoreError::unavailable("redis", damage))
+    }
+
+    async fn settle(&self) {
+        fleet::settle(self).await;
     }
 }
 

@@ -44,6 +44,12 @@ script!(DELETE_ALL, " flags=allow-oom", "record.lua" "write.lua" "delete_all.lua
 script!(MARK_USED, "", "record.lua" "write.lua" "mark_used.lua");
 script!(GET, " flags=no-writes", "record.lua" "get.lua");
 script!(LIST, " flags=no-writes", "record.lua" "list.lua");
+script!(ENROL, " flags=allow-oom", "replicas.lua" "enrol.lua");
+script!(RENEW, " flags=allow-oom", "replicas.lua" "renew.lua" "changes.lua");
+script!(WITHDRAW, " flags=allow-oom", "replicas.lua" "withdraw.lua");
+script!(ROLL, " flags=no-writes", "replicas.lua" "roll.lua");
+script!(SUSPECT, " flags=allow-oom", "replicas.lua" "suspect.lua");
+script!(STRIKE_OFF, " flags=allow-oom", "replicas.lua" "strike_off.lua");
 script!(CHANGES, " flags=no-writes", "record.lua" "changes.lua");
 
 /// The names of a namespace's keys. Its name in braces puts all of them in one slot of a cluster.
@@ -56,6 +62,11 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), secrets: format!("{{{namespace}}}:secrets") }
+    }
+
+    /// The stream of changes, and the channel that says that there is a new one.
+    pub(super) fn changes(&self) -> String {
+        self.named("changes")
     }
 
     fn named(&self, name: impl Display) -> String {
@@ -82,6 +93,13 @@ impl Call {
         let mut call = Self::new(script, keys);
         call.keys.push(keys.named(format_args!("account:{account}")));
         call.keys.push(keys.named(format_args!("expiries:{account}")));
+        call
+    }
+
+    /// A read of the roll of replicas, or a write to it.
+    pub(super) fn on_the_roll(script: &'static Text, keys: &Keys) -> Self {
+        let mut call = Self::new(script, keys);
+        call.keys.push(keys.named("replicas"));
         call
     }
 

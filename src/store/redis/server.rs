@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use futures_util::StreamExt as _;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion,
     RedisConnectionInfo, RedisError,
@@ -99,6 +100,50 @@ impl Server {
             Some("master") => Ok((connection, info)),
             _ => Err(Failure::Replica),
         }
+    }
+
+    /// Calls `wake` for every message of a channel, and once when it has begun to listen, until the
+    /// connection is lost.
+    pub(super) async fn listen(
+        &self,
+        channel: &str,
+        wake: &(dyn Fn() + Send + Sync),
+    ) -> Result<(), Failure> {
+        match &self.place {
+            Place::Tcp(host, port) => {
+                let stream = tcp(host, *port).await?;
+                self.listen_over(stream, channel, wake).await
+            }
+            Place::Tls(host, port, name, connector) => {
+                let stream = tcp(host, *port).await?;
+                let stream = connector.connect(name.clone(), stream).await;
+                self.listen_over(stream.map_err(RedisError::from)?, channel, wake).await
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await;
+                self.listen_over(stream.map_err(RedisError::from)?, channel, wake).await
+            }
+        }
+    }
+
+    async fn listen_over<S>(
+        &self,
+        stream: S,
+        channel: &str,
+        wake: &(dyn Fn() + Send + Sync),
+    ) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut listener = PubSub::new(&self.login, stream).await?;
+        listener.subscribe(channel).await?;
+        wake();
+        let mut messages = listener.on_message();
+        while messages.next().await.is_some() {
+            wake();
+        }
+        Ok(())
     }
 
     async fn over<S>(&self, stream: S) -> Result<Connection, Failure>

@@ -82,6 +82,8 @@ local function note(kept, touched)
   if not layout then
     redis.call('SET', LAYOUT, ARGV[1])
   end
+  -- Heard when the script is over. A user who may not do this still writes.
+  redis.pcall('PUBLISH', CHANGES, '')
 end
 
 local function file(fingerprint, id, record)

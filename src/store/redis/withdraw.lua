@@ -1,0 +1,3 @@
+-- Takes a replica off the roll.
+redis.call('HDEL', REPLICAS, ARGV[1])
+return {'done'}

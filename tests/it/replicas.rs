@@ -1,0 +1,303 @@
+//! Several replicas over one store: what one of them deletes is dead on all of them when that returns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use tower_api_key::store::LEASE;
+use tower_api_key::{
+    CacheSettings, CachedStore, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _,
+    MemoryStore, PostgresStore, RedisStore, ReplicaId, SharedRegistry, SqliteStore, Written,
+};
+
+use crate::servers::{PgBouncer, Postgres, Redis};
+use crate::support::{account, named, record, soon, time};
+
+type Shared = Arc<dyn SharedRegistry>;
+type Replica = CachedStore<Shared>;
+
+async fn replicas(stores: Vec<Shared>) -> Vec<Replica> {
+    let mut replicas = Vec::new();
+    for store in stores {
+        replicas.push(CachedStore::shared(store, CacheSettings::default()).await);
+    }
+    for replica in &replicas {
+        assert!(replica.status().unwrap().lease.is_some(), "a lease from the start");
+    }
+    replicas
+}
+
+async fn is_live(replica: &Replica, record: &KeyRecord) -> bool {
+    matches!(replica.find(record.fingerprint()).await.unwrap(), Some(Entry::Live(_)))
+}
+
+async fn insert(replica: &Replica, record: KeyRecord) -> Arc<KeyRecord> {
+    let record = Arc::new(record);
+    assert_eq!(replica.insert(Arc::clone(&record), 1000).await.unwrap(), Written::Done(()));
+    record
+}
+
+/// What this replica says without asking anybody.
+fn from_memory(replica: &Replica, record: &KeyRecord) -> Option<Option<Entry>> {
+    replica.find(record.fingerprint()).now_or_never().map(Result::unwrap)
+}
+
+/// Every promise, over stores that share one truth.
+async fn deleted_means_dead(stores: Vec<Shared>, rounds: usize) {
+    let store = Arc::clone(&stores[0]);
+    let replicas = replicas(stores).await;
+    let owner = account("a");
+    let manager = KeyManager::new(replicas[0].clone(), "acme".parse().unwrap()).with_limit(1000);
+    let mut took = Vec::new();
+    for round in 0..rounds {
+        let issued = manager.create(&owner, named("Production CRM")).await.unwrap();
+        let record = Arc::new(issued.record().clone());
+        for replica in &replicas {
+            assert!(is_live(replica, &record).await, "made, but not known everywhere");
+        }
+        let deleted = Arc::new(AtomicBool::new(false));
+        let checks: Vec<_> = replicas
+            .iter()
+            .flat_map(|replica| [replica, replica])
+            .map(|replica| {
+                let (replica, record) = (replica.clone(), Arc::clone(&record));
+                let deleted = Arc::clone(&deleted);
+                tokio::spawn(async move {
+                    let mut after = 0;
+                    while after < 100 {
+                        let is_over = deleted.load(Ordering::SeqCst);
+                        let live = is_live(&replica, &record).await;
+                        assert!(!(is_over && live), "accepted after it was deleted");
+                        after += usize::from(is_over);
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        let by = KeyManager::new(replicas[round % replicas.len()].clone(), "acme".parse().unwrap());
+        by.delete(&owner, &record.id).await.unwrap();
+        took.push(began.elapsed());
+        deleted.store(true, Ordering::SeqCst);
+        for check in checks {
+            soon(check).await.unwrap();
+        }
+    }
+    took.sort();
+    println!("deleted everywhere: median {:.1?}, worst {:.1?}", took[rounds / 2], took[rounds - 1]);
+    for replica in &replicas {
+        replica.close().await;
+    }
+    assert!(store.roll().await.unwrap().replicas.is_empty(), "who has closed is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_means_dead_over_memory() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    deleted_means_dead(vec![store; 4], 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_means_dead_over_one_sqlite_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(SqliteStore::open(&path).await.unwrap()));
+    }
+    deleted_means_dead(stores, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_means_dead_over_postgresql() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(PostgresStore::connect(&url).await.unwrap()));
+    }
+    deleted_means_dead(stores, 50).await;
+}
+
+/// Where notifications do not come through, the replicas look by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_means_dead_behind_a_pooler() {
+    let Some(server) = Postgres::shared() else { return };
+    let Some(pooler) = PgBouncer::start(server) else { return };
+    let name = server.new_database().await;
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(PostgresStore::connect(&pooler.url(&name)).await.unwrap()));
+    }
+    deleted_means_dead(stores, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_means_dead_over_redis() {
+    let Some(server) = Redis::shared() else { return };
+    let url = server.fresh_database();
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(RedisStore::connect(url.clone()).await.unwrap()));
+    }
+    deleted_means_dead(stores, 50).await;
+}
+
+/// Of a replica that died without a word, the first two writes hear nothing; later ones do not wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_replica_is_waited_for_twice_and_then_forgotten() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replicas = replicas(vec![Arc::clone(&store); 2]).await;
+    store.enrol(ReplicaId::from_bytes([7; 16])).await.unwrap();
+    let owner = account("a");
+    let manager = KeyManager::new(replicas[0].clone(), "acme".parse().unwrap());
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        let began = Instant::now();
+        manager.create(&owner, named("x")).await.unwrap();
+        took.push(began.elapsed());
+    }
+    let moment = Duration::from_millis(200);
+    assert!(took[..2].iter().all(|&took| took >= LEASE && took < LEASE + moment), "{took:?}");
+    assert!(took[2..].iter().all(|&took| took < moment), "{took:?}");
+    assert_eq!(store.roll().await.unwrap().replicas.len(), 2, "the others are still on the roll");
+}
+
+/// A replica whose task gets no time, as in a process that is stopped: by the time that a deletion
+/// returns, it does not trust its memory any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_stopped_runs_out_before_a_deletion_returns() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replica = replicas(vec![Arc::clone(&store)]).await.remove(0);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (made, stopped) = tokio::sync::oneshot::channel();
+    let shared = Arc::clone(&store);
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let other = CachedStore::shared(shared, CacheSettings::default()).await;
+            let _ = made.send(other.clone());
+            // Until the test has seen that it works.
+            while wait.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Nothing runs in this runtime from here on.
+            wait.recv().unwrap();
+        });
+    });
+    let stopped: Replica = stopped.await.unwrap();
+    let key = insert(&replica, record(&account("a"), time(0))).await;
+    replica.settle().await;
+    assert!(is_live(&stopped, &key).await);
+    go.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(matches!(from_memory(&stopped, &key), Some(Some(Entry::Live(_)))));
+
+    let began = Instant::now();
+    assert_eq!(replica.delete(&key.account, &key.id, time(1)).await.unwrap(), Written::Done(()));
+    let at_once = from_memory(&stopped, &key);
+    assert!(matches!(at_once, Some(Some(Entry::Live(_)))), "this test sees what it is about");
+    replica.settle().await;
+    let took = began.elapsed();
+    assert!(!is_live(&stopped, &key).await, "accepted after {took:?}");
+    assert!(took < LEASE + Duration::from_millis(200), "{took:?}");
+    assert_eq!(stopped.status().unwrap().lease, None);
+    go.send(()).unwrap();
+    drop(stopped);
+    other.join().unwrap();
+}
+
+/// What one replica made is not unknown to another that had just been asked for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_works_everywhere_when_it_is_made() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replicas = replicas(vec![store; 2]).await;
+    for _ in 0..100 {
+        let key = record(&account("a"), time(0));
+        assert!(replicas[1].find(key.fingerprint()).await.unwrap().is_none());
+        assert!(matches!(from_memory(&replicas[1], &key), Some(None)), "that is in memory");
+        let key = insert(&replicas[0], key).await;
+        replicas[0].settle().await;
+        assert!(is_live(&replicas[1], &key).await);
+    }
+}
+
+/// While the store is down, memory is trusted for no longer than the lease, unless somebody insists;
+/// and even then not for what is known to be deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_memory_is_trusted_for_the_lease_only() {
+    let Some(server) = Redis::start(&Redis::DURABLE) else { return };
+    let store = || async { RedisStore::connect(server.url(0)).await.unwrap() };
+    let mut insecure = CacheSettings::default();
+    insecure.insecure_stale_for = Duration::from_secs(3);
+    let strict = CachedStore::shared(store().await, CacheSettings::default()).await;
+    let stale = CachedStore::shared(store().await, insecure).await;
+    let owner = account("a");
+    let (key, gone) = (Arc::new(record(&owner, time(0))), Arc::new(record(&owner, time(0))));
+    for key in [&key, &gone] {
+        assert_eq!(strict.insert(Arc::clone(key), 9).await.unwrap(), Written::Done(()));
+    }
+    assert_eq!(strict.delete(&owner, &gone.id, time(1)).await.unwrap(), Written::Done(()));
+    strict.settle().await;
+    for replica in [&strict, &stale] {
+        for key in [&key, &gone] {
+            replica.find(key.fingerprint()).await.unwrap();
+        }
+    }
+    let down = Instant::now();
+    server.kill();
+    while strict.status().unwrap().lease.is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(down.elapsed() < LEASE, "{:?}", down.elapsed());
+    assert!(strict.find(key.fingerprint()).await.is_err());
+    let found = stale.find(key.fingerprint()).await.unwrap();
+    assert!(matches!(found, Some(Entry::Live(_))));
+    let found = stale.find(gone.fingerprint()).await.unwrap();
+    assert!(matches!(found, Some(Entry::Ended(_))));
+    while down.elapsed() < LEASE + Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(stale.find(key.fingerprint()).await.is_err(), "and then no longer");
+
+    server.restart();
+    let back = Instant::now();
+    while strict.status().unwrap().lease.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    assert!(strict.status().unwrap().is_connected);
+}
+
+/// Who does not want to wait is told when it is everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_can_return_at_once_and_settle_later() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    store.enrol(ReplicaId::from_bytes([7; 16])).await.unwrap();
+    let manager = KeyManager::new(Arc::clone(&store), "acme".parse().unwrap()).without_settling();
+    let began = Instant::now();
+    manager.create(&account("a"), named("x")).await.unwrap();
+    assert!(began.elapsed() < LEASE / 2);
+    manager.settle().await;
+    assert!(began.elapsed() >= LEASE);
+}
+
+/// The last clone ends the task, which takes the replica off the roll.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_is_not_waited_for() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replica = replicas(vec![Arc::clone(&store)]).await.remove(0);
+    let clone = replica.clone();
+    drop(replica);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(store.roll().await.unwrap().replicas.len(), 1);
+    drop(clone);
+    let empty = async {
+        while !store.roll().await.unwrap().replicas.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(empty).await;
+}
