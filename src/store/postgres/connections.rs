@@ -8,11 +8,12 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::store::StoreError;
 
@@ -25,8 +26,8 @@ struct Shared {
     limit: Duration,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<PgConnection>>,
-    /// When it was last tried in vain to open a connection.
-    failed: Mutex<Option<Instant>>,
+    /// Until when no connection is opened, because the last attempt failed.
+    paused: Mutex<Option<Instant>>,
 }
 
 /// How long after such a try there is no other.
@@ -40,7 +41,7 @@ impl Connections {
             limit,
             permits,
             idle: Mutex::default(),
-            failed: Mutex::default(),
+            paused: Mutex::default(),
         }))
     }
 
@@ -111,14 +112,14 @@ impl Connections {
     /// A new connection, unless the last try has just failed: a server that turns everybody away must
     /// not be asked once for every request.
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let failed = || self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed().is_some_and(|at| at.elapsed() < PAUSE) {
+        let paused = || self.0.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused().is_some_and(|until| after(Duration::ZERO) < until) {
             let why = "it has just been tried in vain to open a connection";
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
         }
-        let connected = self.open().await;
-        *failed() = connected.is_err().then(Instant::now);
-        connected
+        let opened = self.open().await;
+        *paused() = opened.is_err().then(|| after(PAUSE));
+        opened
     }
 
     /// A new connection to a server that takes writes. A standby lags behind: what was deleted on
@@ -200,4 +201,10 @@ fn is_an_answer(error: &sqlx::Error) -> bool {
 
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::unavailable("postgres", error)
+}
+
+/// The moment that is so far ahead.
+fn after(time: Duration) -> Instant {
+    // A sleep reads the clock as the timeouts do, which tests may stop.
+    tokio::time::sleep(time).deadline()
 }
