@@ -5,6 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// Who else writes to the store.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Cache {
+    Shared,
+    Alone,
+}
+
 /// A whole service behind API keys.
 #[derive(clap::Parser)]
 pub(crate) struct Flags {
@@ -25,10 +32,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     store: Option<Store>,
 
-    /// Answer from memory what the store has said in the last 30 seconds. For a store that no other
-    /// server shares: what is deleted there is seen here only when that time is over.
+    /// Answer from memory what the store has said in the last 30 seconds: "shared" where other servers
+    /// use the same store, all with this; "alone" where none does.
     #[arg(long)]
-    pub(crate) cache: bool,
+    pub(crate) cache: Option<Cache>,
 
     /// The certificate chain, in PEM; without it, a self-signed one is made.
     #[arg(long, requires = "key")]

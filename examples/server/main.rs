@@ -35,11 +35,11 @@ use tower_api_key::axum::{Protected, protect};
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
     AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
-    NewKey, PostgresStore, RedisStore, SqliteStore, Transport, TrustedProxies,
+    NewKey, PostgresStore, RedisStore, SharedRegistry, SqliteStore, Transport, TrustedProxies,
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::flags::{Flags, Store};
+use crate::flags::{Cache, Flags, Store};
 use crate::webhooks::Webhooks;
 
 /// How long requests may go on after SIGTERM.
@@ -70,10 +70,17 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
     let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
     let Opened { store, file } = open(&flags.store()).await?;
-    let store: Arc<dyn KeyRegistry> = if flags.cache {
-        Arc::new(CachedStore::alone(store, CacheSettings::default()))
-    } else {
-        store
+    // Other servers may use the same store: what one of them deletes is dead in all.
+    let settings = CacheSettings::default();
+    let cached = match flags.cache {
+        // What any of the servers that share the store deletes is dead in all of them.
+        Some(Cache::Shared) => Some(CachedStore::shared(Arc::clone(&store), settings).await),
+        Some(Cache::Alone) => Some(CachedStore::alone(Arc::clone(&store), settings)),
+        None => None,
+    };
+    let store: Arc<dyn KeyRegistry> = match &cached {
+        Some(cached) => Arc::new(cached.clone()),
+        None => Arc::new(store),
     };
     let webhooks = Webhooks::open(flags.webhooks_file())?;
     let certificate = certificate::load_or_make(&flags)?;
@@ -102,6 +109,10 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         serve_https(https, certificate.config, behind_tls, handle.clone()),
         serve_http(http, behind_proxy, handle),
     )?;
+    if let Some(cached) = cached {
+        // So that no other server's deletion waits for this one.
+        cached.close().await;
+    }
     if let Some(file) = file {
         file.close().await;
     }
@@ -110,7 +121,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
 
 /// A store, and the file behind it if there is one to close.
 struct Opened {
-    store: Arc<dyn KeyRegistry>,
+    store: Arc<dyn SharedRegistry>,
     file: Option<SqliteStore>,
 }
 

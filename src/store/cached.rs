@@ -181,7 +181,7 @@ impl<S: KeyStore> CachedStore<S> {
         let (flights, stale_for) = (Arc::clone(&self.flights), self.stale_for);
         Lookup::waiting(async move {
             match asked.await {
-                Err(error) => flights.stale(fingerprint, now, stale_for).map_or(Err(error), Ok),
+                Err(error) => flights.stale(fingerprint, now, stale_for).unwrap_or(Err(error)),
                 found => found,
             }
         })

@@ -112,15 +112,17 @@ pub struct Enrolled {
 /// Cannot fail, because it does not need the answers: after [`LEASE`] all that were not asked for since
 /// the call have run out, wherever the replicas and the store are by then.
 pub(super) async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
-    let began = Instant::now();
+    let began = now();
     let mut settling = None;
     let mut pause = Duration::from_millis(1);
     loop {
         let roll = store.roll().await;
-        let now = began.elapsed();
+        let elapsed = now() - began;
         let step = match &roll {
-            Ok(roll) => settling.get_or_insert_with(|| Settling::begin(roll, now)).step(roll, now),
-            Err(_) if now < LEASE => Step::Wait,
+            Ok(roll) => {
+                settling.get_or_insert_with(|| Settling::begin(roll, elapsed)).step(roll, elapsed)
+            }
+            Err(_) if elapsed < LEASE => Step::Wait,
             Err(_) => Step::Over(Vec::new()),
         };
         // Housekeeping may fail: the next write does it again.
@@ -136,9 +138,14 @@ pub(super) async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
             }
             Step::Wait => {}
         }
-        tokio::time::sleep(pause.min(LEASE.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(pause.min(LEASE.saturating_sub(now() - began))).await;
         pause = (pause * 2).min(Duration::from_millis(20));
     }
+}
+
+fn now() -> Instant {
+    // A sleep reads the clock as the timeouts do, which tests may stop.
+    tokio::time::sleep(Duration::ZERO).deadline()
 }
 
 /// How a write waits for the replicas, without the waiting.

@@ -15,20 +15,24 @@ use crate::servers::{Postgres, Redis};
 use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, tls};
 
 /// A running server.
-struct Server {
-    program: Program,
+pub(crate) struct Server {
+    pub(crate) program: Program,
     https: SocketAddr,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// The key's header line and the printed `curl` line, if this start made the first key.
     first: Option<(String, String)>,
 }
 
 impl Server {
     fn start(folder: &Path, more: &[&str]) -> Self {
+        Self::start_logging(folder, more, "trace")
+    }
+
+    pub(crate) fn start_logging(folder: &Path, more: &[&str], log: &str) -> Self {
         let data = folder.join("data");
         let mut command = Command::new(path_of("server"));
         command.args(["--https-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
-        command.arg(data).args(more).current_dir(folder).env("RUST_LOG", "trace");
+        command.arg(data).args(more).current_dir(folder).env("RUST_LOG", log);
         let mut program = Program::run(&mut command);
         program.line(|line| line == "ready");
         let address = |scheme: &str| {

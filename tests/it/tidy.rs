@@ -214,7 +214,7 @@ fn only_in(text: &str, files: &[&str]) {
 fn each_primitive_has_one_place() {
     only_in("Sha256", &["digest"]);
     only_in("ct_eq", &["digest"]);
-    only_in("SysRng", &["manage/generate"]);
+    only_in("SysRng", &["manage/generate", "store/cached/replica"]);
     only_in("SystemTime::now", &["clock"]);
     only_in("Instant::now", &["clock"]);
     only_in("Identity::verified", &["verify"]);
@@ -225,6 +225,7 @@ fn each_primitive_has_one_place() {
         "store",
         "store/arc",
         "store/cached",
+        "store/fleet",
         "store/memory",
         "store/postgres",
         "store/redis/registry",

@@ -21,7 +21,7 @@ use futures_util::future::WeakShared;
 use super::CacheSettings;
 use super::entries::Entries;
 use crate::digest::Fingerprint;
-use crate::store::{Changes, Entry, Found, Lookup, StoreError};
+use crate::store::{Changes, Found, Lookup, StoreError};
 
 const BOARDS: usize = 64;
 
@@ -70,8 +70,8 @@ impl Flights {
         fingerprint: Fingerprint,
         now: Duration,
         by: Duration,
-    ) -> Option<Option<Entry>> {
-        self.entries.get(fingerprint, now.saturating_sub(by))?.ok()
+    ) -> Option<Found> {
+        self.entries.get(fingerprint, now.saturating_sub(by))
     }
 
     /// The answer of the read that is under way, or of a new one.

@@ -53,19 +53,18 @@ const GUARDS: [(Guard, Bounds); 14] = [
     (Guard::DropAllWhenForgotten, OLD),
     (Guard::NoJoiningWithoutLease, READS),
     (Guard::Roll, NEW),
-    (Guard::Suspicion, OLD),
+    (Guard::Suspicion, SUSPECTED),
     (Guard::EnrolWithNothing, OLD),
     (Guard::WaitForTheSilent, OLD),
     (Guard::WaitFromTheCommit, OLD),
     (Guard::LongSuspicion, OLD),
-    (Guard::SameSuspicion, OLD),
+    (Guard::SameSuspicion, SUSPECTED),
 ];
 
 /// How much of everything there is in one search.
 #[derive(Clone, Copy)]
 struct Bounds {
-    /// Whether the replica has yet to enrol.
-    is_new: bool,
+    start: Start,
     ticks: u8,
     renewals: u8,
     reads: u8,
@@ -73,6 +72,17 @@ struct Bounds {
 }
 
 const KEYS: usize = 2;
+
+/// How it begins.
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    /// The replica has just got its lease, and has both keys in memory.
+    Enrolled,
+    /// The same, and then a writer suspected it, and died.
+    Suspected,
+    /// The replica has yet to enrol, and has nothing.
+    New,
+}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
@@ -84,6 +94,9 @@ struct World {
     reads: u8,
     crashes: u8,
 }
+
+/// Takes one more thing that can happen to a world.
+type Also<'a> = dyn FnMut(&mut dyn FnMut(&mut World)) + 'a;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Store {
@@ -149,9 +162,9 @@ fn ticks(number: u8) -> Duration {
 }
 
 impl World {
-    /// A replica that has both keys in memory and has just asked for its lease, or a new one.
-    fn new(is_new: bool, without: Option<Guard>) -> Self {
-        let row = (!is_new).then_some((0, 0, None));
+    fn new(start: Start, without: Option<Guard>) -> Self {
+        let is_new = start == Start::New;
+        let row = (!is_new).then_some((0, 0, (start == Start::Suspected).then_some(0)));
         Self {
             now: 0,
             store: Store { version: 0, deleted: [None; KEYS], row },
@@ -226,12 +239,7 @@ impl World {
         next
     }
 
-    fn replica_acts(
-        &self,
-        bounds: Bounds,
-        without: Option<Guard>,
-        also: &mut dyn FnMut(&mut dyn FnMut(&mut Self)),
-    ) {
+    fn replica_acts(&self, bounds: Bounds, without: Option<Guard>, also: &mut Also<'_>) {
         match self.replica.renewal {
             None if self.replica.must_enrol => also(&mut |world| {
                 let claimed =
@@ -306,12 +314,7 @@ impl World {
         }
     }
 
-    fn writer_acts(
-        &self,
-        number: usize,
-        without: Option<Guard>,
-        also: &mut dyn FnMut(&mut dyn FnMut(&mut Self)),
-    ) {
+    fn writer_acts(&self, number: usize, without: Option<Guard>, also: &mut Also<'_>) {
         match &self.writers[number] {
             Writer::Idle => also(&mut |world| world.writers[number] = Writer::Sent(world.now)),
             Writer::Sent(sent) => also(&mut |world| {
@@ -419,7 +422,7 @@ impl Store {
 /// Looks at everything that can happen; how many worlds there are, and whether one of them lets a
 /// deleted key in.
 fn explore(bounds: Bounds, without: Option<Guard>) -> (usize, Option<usize>) {
-    let start = World::new(bounds.is_new, without);
+    let start = World::new(bounds.start, without);
     let mut seen = HashSet::from([start.clone()]);
     let mut left = vec![start];
     while let Some(world) = left.pop() {
@@ -436,14 +439,18 @@ fn explore(bounds: Bounds, without: Option<Guard>) -> (usize, Option<usize>) {
 }
 
 /// Each is explored in full.
-const OLD: Bounds = Bounds { is_new: false, ticks: 6, renewals: 3, reads: 0, crashes: 0 };
-const READS: Bounds = Bounds { is_new: false, ticks: 3, renewals: 2, reads: 1, crashes: 0 };
-const CRASHES: Bounds = Bounds { is_new: false, ticks: 3, renewals: 1, reads: 1, crashes: 1 };
-const NEW: Bounds = Bounds { is_new: true, ticks: 3, renewals: 2, reads: 1, crashes: 0 };
+const OLD: Bounds = Bounds { start: Start::Enrolled, ticks: 6, renewals: 2, reads: 0, crashes: 0 };
+const READS: Bounds =
+    Bounds { start: Start::Enrolled, ticks: 3, renewals: 2, reads: 1, crashes: 0 };
+const CRASHES: Bounds =
+    Bounds { start: Start::Enrolled, ticks: 3, renewals: 1, reads: 1, crashes: 1 };
+const SUSPECTED: Bounds =
+    Bounds { start: Start::Suspected, ticks: 6, renewals: 2, reads: 0, crashes: 0 };
+const NEW: Bounds = Bounds { start: Start::New, ticks: 3, renewals: 2, reads: 1, crashes: 0 };
 
 #[test]
 fn no_deleted_key_is_ever_let_in() {
-    for bounds in [OLD, READS, CRASHES, NEW] {
+    for bounds in [OLD, READS, CRASHES, SUSPECTED, NEW] {
         let (worlds, violation) = explore(bounds, None);
         println!("{worlds} worlds in {} ticks", bounds.ticks);
         assert_eq!(violation, None);
