@@ -33,8 +33,8 @@
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
 //! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET`, `PUBLISH` and `SUBSCRIBE` (channel `{namespace}:changes`) and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
 //! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
-//! `ZCOUNT`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`, it can warn of
-//! `everysec`. Scripts that the server has forgotten are sent again.
+//! `ZCOUNT`, `ZRANGEBYSCORE`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`,
+//! it can warn of `everysec`. Scripts that the server has forgotten are sent again.
 //!
 //! A key takes about 460 bytes of Redis's memory with texts of usual lengths, one that expires up to 160
 //! more, an ended one about 200, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
@@ -48,18 +48,20 @@
 //!
 //! # How long others wait
 //!
-//! Redis runs one script at a time, and lookups wait meanwhile. Calls take the same time for any number
-//! of an account's keys, but for two. Expired keys count towards no cap and stay until they are deleted,
-//! so an account can have very many.
+//! Redis runs one script at a time, and lookups wait meanwhile. Expired keys count towards no cap and stay
+//! until they are deleted, so an account can have very many. No call keeps others waiting for longer
+//! because of it: all take the same time for any number of them, but for two, which do their work in
+//! pieces of about a thousand keys, some 5 to 20 ms each, between which others are answered.
 //!
-//! * [`list`](super::KeyRegistry::list) reads a page of about a thousand keys at a time, some 5 ms each,
-//!   and others are answered between them. It begins anew when a write to the account came between two
-//!   pages: all that it gives is of one moment. An account that is both long and written to all the time
-//!   can run out of the list's time limit.
-//! * [`delete_all`](super::KeyRegistry::delete_all) is one script, because it happens whole or not at
-//!   all: some 10 ms for each thousand keys, once, because they are gone then. Where an account has
-//!   50,000, others wait for about half a second, and it runs into the default time limit (it is done
-//!   all the same). Delete single keys before if that is too long.
+//! * [`list`](super::KeyRegistry::list) begins anew when a write to the account came between two pages:
+//!   all that it gives is of one moment. Where an account is both long and written to all the time, it
+//!   can run out of its time limit.
+//! * [`delete_all`](super::KeyRegistry::delete_all) ends expired keys, where there are more than a
+//!   thousand, in steps of their own before all others, which it then ends in one. If it fails between,
+//!   or its future is dropped, it has ended nothing but keys that had expired; call it again.
+//!
+//! With tens of thousands of keys, both need a [longer time limit](RedisOptions::with_time_limit) than
+//! the default; `delete_all` can instead be called until it succeeds.
 //!
 //! # When it does not answer
 //!

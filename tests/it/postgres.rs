@@ -248,7 +248,9 @@ async fn a_standby_is_refused() {
 async fn tls_is_as_strict_as_the_url_says_and_the_password_stays_in_it() {
     let Some(server) = Postgres::options().tls().password().start() else { return };
     let url = server.fresh_database().await;
-    let store = PostgresStore::connect(&url).await.unwrap();
+    // A handshake takes its time in a program without optimisation.
+    let options = PostgresOptions::new(&url).unwrap().with_time_limit(Duration::from_secs(10));
+    let store = options.connect().await.unwrap();
     let (manager, _) = crate::support::with_key(store.clone()).await;
     assert_eq!(manager.list(&account("admin@example.com")).await.unwrap().len(), 1);
     let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE backend_type = 'client backend'";

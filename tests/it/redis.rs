@@ -302,7 +302,7 @@ async fn life_of_a_key(store: &RedisStore) {
 #[tokio::test]
 async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
     let Some(server) = Redis::start(&[]) else { return };
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrem zscore xadd xtrim xrange xrevrange";
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrangebyscore zrem zscore xadd xtrim xrange xrevrange";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.extend(commands.iter().map(String::as_str));
@@ -749,7 +749,7 @@ async fn a_record_that_is_gone_counts_and_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn expiries_that_are_gone_make_no_room() {
+async fn expiries_that_are_wrong_make_no_room() {
     let Some(server) = Redis::start(&[]) else { return };
     let store = server.connect().await;
     let owner = account("a");
@@ -758,7 +758,11 @@ async fn expiries_that_are_gone_make_no_room() {
     let new = Arc::new(record(&owner, time(9)));
     assert_eq!(store.insert(Arc::clone(&new), 1).await.unwrap(), Written::Refused);
     assert_eq!(store.delete_all(&owner, time(9)).await.unwrap(), 1);
+    // Left over from a key of the same id.
+    server.cli(&["ZADD", "{tower-api-key}:expiries:a", "0", new.id.as_str()]);
     assert_eq!(store.insert(new, 1).await.unwrap(), Written::Done(()));
+    let another = Arc::new(record(&owner, time(9)));
+    assert_eq!(store.insert(another, 1).await.unwrap(), Written::Refused);
 }
 
 #[tokio::test]
@@ -797,6 +801,47 @@ async fn many_keys_are_listed_and_ended_at_once() {
         assert!(!is_live(&store, key).await);
     }
     assert_eq!(server.cli(&["HKEYS", "{tower-api-key}:account:a"]), ":ever");
+}
+
+#[tokio::test]
+async fn very_many_expired_keys_are_ended_in_steps_before_the_others() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let limit = Duration::from_secs(20);
+    let store = server.options().with_time_limit(limit).connect().await.unwrap();
+    let owner = account("a");
+    let mut keys = Vec::new();
+    for number in 0..2503 {
+        keys.push(insert(&store, until(&owner, number, (number > 2).then_some(5000))).await);
+    }
+    // Noted beside nothing, and in the way of the first step.
+    let gone: Vec<_> = (0..700).flat_map(|id| ["0".to_owned(), format!("gone-{id}")]).collect();
+    let mut noted = vec!["ZADD", "{tower-api-key}:expiries:a"];
+    noted.extend(gone.iter().map(String::as_str));
+    assert_eq!(server.cli(&noted), "700");
+    let latest = store.changes(Version::default()).await.unwrap().latest();
+    let ended = async |at| {
+        let mut ended = 0;
+        let calls = async { ended = store.delete_all(&owner, time(at)).await.unwrap() };
+        let calls = server.calls_of(calls).await;
+        (ended, calls.into_iter().filter(|call| call.contains("eval")).collect::<Vec<_>>())
+    };
+    // With the first, the script is sent.
+    assert_eq!(store.delete_all(&account("b"), time(0)).await.unwrap(), 0);
+    assert_eq!(ended(5000).await, (2503, vec!["cmdstat_evalsha:calls=4".to_owned()]));
+    let Changes::Known { latest: last, changes } = store.changes(latest).await.unwrap() else {
+        panic!("forgotten");
+    };
+    assert_eq!((last.get() - latest.get(), changes.len()), (4, 2503));
+    // Those that worked went together, and last.
+    for key in &keys[..3] {
+        let change = changes.iter().find(|change| change.fingerprint == key.fingerprint());
+        assert_eq!(change.unwrap().version, last);
+    }
+    for key in &keys {
+        assert!(is_ended(&store, key).await);
+    }
+    assert_eq!(server.cli(&["KEYS", "*expir*"]), "");
+    assert_eq!(ended(5001).await, (0, vec!["cmdstat_evalsha:calls=1".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/cached/flights", "digest store", "futures_util"),
     ("store/cached/entries", "digest record store", "quick_cache"),
     ("store/redis", "digest store", "redis tokio"),
+    ("store/redis/demands", "store", "tracing"),
     ("store/redis/link", "store", "redis thiserror tokio"),
     ("store/redis/options", "record store", "redis tracing"),
     ("store/redis/record", "digest record store", "hex thiserror tracing"),

@@ -16,6 +16,9 @@ use crate::store::{
 /// How many uses are noted in one go: Redis answers nobody else meanwhile.
 const USES_AT_ONCE: usize = 500;
 
+/// How many expired keys are ended in one go, where an account has more than so many.
+const EXPIRED_AT_ONCE: usize = 1000;
+
 #[async_trait::async_trait]
 impl KeyRegistry for RedisStore {
     async fn insert(
@@ -142,12 +145,22 @@ impl KeyRegistry for RedisStore {
     }
 
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError> {
-        let call = Call::write(&scripts::DELETE_ALL, &self.0.keys, account)
-            .with(account.as_str())
-            .with(milliseconds(at));
-        let ended = scripts::read(self.0.call(self.0.management.deadline(), call).await?)?;
-        let ended = ended.first().and_then(|ended| str::from_utf8(ended).ok()?.parse().ok());
-        ended.ok_or_else(|| StoreError::unavailable("redis", "a script gave no number"))
+        let deadline = self.0.management.deadline();
+        let mut ended = 0;
+        loop {
+            let call = Call::write(&scripts::DELETE_ALL, &self.0.keys, account)
+                .with(account.as_str())
+                .with(milliseconds(at))
+                .with(EXPIRED_AT_ONCE);
+            let answer = scripts::read(self.0.call(deadline, call).await?)?;
+            let (number, more) = (answer.first(), answer.get(1));
+            let number = number.and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
+            ended += number
+                .ok_or_else(|| StoreError::unavailable("redis", "a script gave no number"))?;
+            if more.is_none() {
+                return Ok(ended);
+            }
+        }
     }
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
