@@ -26,8 +26,8 @@
 //!   [`transport`].
 //! * Every refusal that depends on the key is the same 401; a store that is down is a 503, never a
 //!   401 and never a way in: [`middleware::response`].
-//! * A deleted key is dead when `delete` returns; 25 active keys an account is exact under any
-//!   concurrency: [`manage`], [`store`].
+//! * A deleted key is dead when `delete` returns, on every replica, also where each answers from memory:
+//!   [`docs::replicas`]. 25 active keys an account is exact under any concurrency: [`manage`], [`store`].
 //! * In axum, [`axum::protect`] leaves no route open, not even a 404.
 //!
 //! # Features
@@ -40,7 +40,7 @@
 //! | `sqlite` | `SqliteStore`: keys in one file |
 //! | `postgres` | `PostgresStore`: keys in PostgreSQL, for any number of machines |
 //! | `redis` | `RedisStore`: keys in Redis, likewise |
-//! | `cache` | `CachedStore`: any of them, answered from memory |
+//! | `cache` | `CachedStore`: any of them, answered from memory, in one process or many |
 //! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
@@ -50,7 +50,7 @@
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
 //! Around it: `record.rs`, `clock.rs`, [`store`] and its leaves, [`manage`]. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
-//! [`docs::stores`].
+//! [`docs::stores`]; many processes: [`docs::replicas`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -82,7 +82,7 @@ pub use self::redis::{RedisOptions, RedisStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use cached::{CacheSettings, CachedStore, ReplicaStatus};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
-pub use fleet::{Enrolled, LEASE, ReplicaId, Roll, SharedRegistry};
+pub use fleet::{Enrolled, LEASE, ReplicaId, Roll, SharedRegistry, settle};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

@@ -112,20 +112,16 @@ impl<T: SharedRegistry + ?Sized> SharedRegistry for Arc<T> {
         (**self).renew(replica, applied).await
     }
 
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        (**self).withdraw(replica).await
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        (**self).withdraw(replicas).await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
         (**self).roll().await
     }
 
-    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError> {
-        (**self).suspect(replicas, at).await
-    }
-
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
-        (**self).strike_off(suspects).await
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        (**self).suspect(replicas).await
     }
 
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {

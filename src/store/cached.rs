@@ -145,11 +145,9 @@ impl<S: SharedRegistry> CachedStore<S> {
         let clock: Arc<dyn Monotonic> = Arc::new(clock);
         let mut cached = Self::with_lease(store, &settings, Arc::clone(&clock), Lease::none());
         let (lease, flights) = (Arc::clone(&cached.lease), Arc::clone(&cached.flights));
-        if let Some(replica) = Replica::new(lease, flights, clock) {
-            let replica = Arc::new(replica);
-            let keeper = Keeper::start(Arc::clone(&replica), Arc::clone(&cached.store)).await;
-            cached.shared = Some(Arc::new(Shared { replica, keeper }));
-        }
+        let replica = Arc::new(Replica::new(lease, flights, clock));
+        let keeper = Keeper::start(Arc::clone(&replica), Arc::clone(&cached.store)).await;
+        cached.shared = Some(Arc::new(Shared { replica, keeper }));
         cached
     }
 }

@@ -53,6 +53,7 @@ mod handles;
 mod leaving;
 mod races;
 mod renewing;
+mod roll;
 mod rotating;
 mod subject;
 mod taken;
@@ -66,6 +67,7 @@ pub use self::first::the_first_key_is_made_once_between_stores;
 pub use self::following::changes_can_be_followed_between_stores;
 pub use self::handles::Handles;
 pub use self::renewing::old_and_new_secrets_never_both_live;
+pub use self::roll::the_roll_is_kept_between_stores;
 pub use self::subject::{Opening, Subject, check, opening};
 pub use self::versions::old_changes_are_known_whole_or_forgotten;
 #[cfg(doc)]

@@ -18,8 +18,9 @@ pub const LEASE: Duration = Duration::from_secs(1);
 #[cfg(any(feature = "cache", test))]
 pub(super) const TRUST: Duration = Duration::from_millis(900);
 
-/// After this time, a replica that says nothing is suspected to be gone.
-const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// After this time, a replica that says nothing is suspected to be gone. Two renewals of one that hears
+/// of no write.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// A registry that several replicas share, each with a memory of its own: what [`KeyRegistry`] does not
 /// need, and a cache in front of each replica does.
@@ -28,8 +29,8 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 /// dropped what changed. A replica must be on it, durably, before it asks for its first lease.
 #[async_trait::async_trait]
 pub trait SharedRegistry: KeyRegistry {
-    /// Puts a replica on the roll, with nothing applied and under no suspicion, whatever it was before.
-    /// Durable when it returns.
+    /// Puts a replica on the roll, with nothing applied and under no suspicion; one that is there stays
+    /// as it is. Durable when it returns.
     async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError>;
 
     /// Notes that a replica has applied everything up to a version, and gives what was written since:
@@ -42,24 +43,23 @@ pub trait SharedRegistry: KeyRegistry {
         applied: Version,
     ) -> Result<Option<Changes>, StoreError>;
 
-    /// Takes a replica off the roll. It must not answer from memory any more.
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError>;
+    /// Takes replicas off the roll. None of them may answer from memory any more.
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError>;
 
     /// The roll and the store's version, at one moment that is not before the call.
     async fn roll(&self) -> Result<Roll, StoreError>;
 
-    /// Puts replicas under a suspicion that began at this version, where they are under none.
-    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError>;
-
-    /// Takes replicas off the roll, where they are under this very suspicion.
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError>;
+    /// Puts those of the replicas that are on the roll under suspicion: for good, so that none of them
+    /// ever gets another lease. Durable when it returns.
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError>;
 
     /// Calls `wake` whenever something may have been written, by whomever, until it is dropped. May be
     /// late, may call without a reason, and may miss any number of writes: it only saves time.
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync));
 }
 
-/// One replica, from its start to its end. Random, so that no two are the same.
+/// The name under which a replica is on the roll. Random, so that no two are the same; one that was
+/// suspected takes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId([u8; 16]);
 
@@ -102,16 +102,17 @@ pub struct Enrolled {
     pub id: ReplicaId,
     /// The version up to which it answers nothing from before.
     pub applied: Version,
-    /// The version at which a suspicion that it is gone began.
-    pub suspected: Option<Version>,
+    /// Whether it is suspected to be gone: then it gets no lease.
+    pub is_suspected: bool,
 }
 
 /// Waits until no replica answers from before the call: each has said that it has applied everything,
-/// or has been silent for longer than it may answer from memory.
+/// or has been silent for longer than it may answer from memory. This is what
+/// [`KeyRegistry::settle`] of every [`SharedRegistry`] does.
 ///
 /// Cannot fail, because it does not need the answers: after [`LEASE`] all that were not asked for since
 /// the call have run out, wherever the replicas and the store are by then.
-pub(super) async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
+pub async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
     let began = now();
     let mut settling = None;
     let mut pause = Duration::from_millis(1);
@@ -129,12 +130,12 @@ pub(super) async fn settle<S: SharedRegistry + ?Sized>(store: &S) {
         match step {
             Step::Over(gone) => {
                 if !gone.is_empty() {
-                    let _ = store.strike_off(&gone).await;
+                    let _ = store.withdraw(&gone).await;
                 }
                 return;
             }
-            Step::Suspect(silent, at) => {
-                let _ = store.suspect(&silent, at).await;
+            Step::Suspect(silent) => {
+                let _ = store.suspect(&silent).await;
             }
             Step::Wait => {}
         }
@@ -152,9 +153,9 @@ fn now() -> Instant {
 pub(super) struct Settling {
     /// What all must have applied.
     version: Version,
-    /// Who was under suspicion when the roll was first seen, and when that was. Whoever has been under
-    /// the same for longer than a lease has none.
-    suspects: Vec<(ReplicaId, Version)>,
+    /// Who was under suspicion when the roll was first seen, and when that was. After a lease from
+    /// then, none of them has one.
+    suspects: Vec<ReplicaId>,
     seen: Duration,
 }
 
@@ -162,10 +163,10 @@ pub(super) struct Settling {
 pub(super) enum Step {
     /// Look again in a moment.
     Wait,
-    /// These have been silent for long enough to be suspected, at this version.
-    Suspect(Vec<ReplicaId>, Version),
+    /// These have been silent for long enough to be suspected.
+    Suspect(Vec<ReplicaId>),
     /// Nobody answers from before. These are gone.
-    Over(Vec<(ReplicaId, Version)>),
+    Over(Vec<ReplicaId>),
 }
 
 impl Settling {
@@ -185,18 +186,17 @@ impl Settling {
             gone.retain(|one| self.suspects.contains(one) && elapsed >= self.seen + LEASE);
             return Step::Over(gone);
         }
-        let silent = behind().filter(|replica| replica.suspected.is_none());
+        let silent = behind().filter(|replica| !replica.is_suspected);
         let silent: Vec<_> = silent.map(|replica| replica.id).collect();
         if elapsed >= SUSPECT_AFTER && !silent.is_empty() {
-            return Step::Suspect(silent, self.version);
+            return Step::Suspect(silent);
         }
         Step::Wait
     }
 }
 
-fn suspects(roll: &Roll) -> Vec<(ReplicaId, Version)> {
-    let suspects = roll.replicas.iter().filter_map(|one| one.suspected.map(|at| (one.id, at)));
-    suspects.collect()
+fn suspects(roll: &Roll) -> Vec<ReplicaId> {
+    roll.replicas.iter().filter(|one| one.is_suspected).map(|one| one.id).collect()
 }
 
 #[cfg(test)]

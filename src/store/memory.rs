@@ -287,8 +287,8 @@ impl KeyRegistry for MemoryStore {
 #[async_trait::async_trait]
 impl SharedRegistry for MemoryStore {
     async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        let new = Enrolled { id: replica, applied: Version::default(), suspected: None };
-        self.books().roll.insert(replica, new);
+        let new = Enrolled { id: replica, applied: Version::default(), is_suspected: false };
+        self.books().roll.entry(replica).or_insert(new);
         Ok(())
     }
 
@@ -299,8 +299,7 @@ impl SharedRegistry for MemoryStore {
     ) -> Result<Option<Changes>, StoreError> {
         let mut books = self.books();
         let latest = books.version;
-        let Some(enrolled) = books.roll.get_mut(&replica).filter(|one| one.suspected.is_none())
-        else {
+        let Some(enrolled) = books.roll.get_mut(&replica).filter(|one| !one.is_suspected) else {
             return Ok(None);
         };
         if applied <= latest {
@@ -309,8 +308,8 @@ impl SharedRegistry for MemoryStore {
         Ok(Some(books.changes_since(applied)))
     }
 
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.books().roll.remove(&replica);
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        self.books().roll.retain(|replica, _| !replicas.contains(replica));
         Ok(())
     }
 
@@ -319,20 +318,13 @@ impl SharedRegistry for MemoryStore {
         Ok(Roll { version: books.version, replicas: books.roll.values().copied().collect() })
     }
 
-    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError> {
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
         let mut books = self.books();
         for replica in replicas {
             if let Some(enrolled) = books.roll.get_mut(replica) {
-                enrolled.suspected.get_or_insert(at);
+                enrolled.is_suspected = true;
             }
         }
-        Ok(())
-    }
-
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
-        let is_suspect =
-            |one: &Enrolled| one.suspected.is_some_and(|since| suspects.contains(&(one.id, since)));
-        self.books().roll.retain(|_, enrolled| !is_suspect(enrolled));
         Ok(())
     }
 

@@ -72,6 +72,7 @@ const USES_AT_ONCE: usize = 500;
 pub struct PostgresStore {
     verification: Connections,
     management: Connections,
+    replicas: Connections,
     limit: Milliseconds,
 }
 
@@ -91,6 +92,7 @@ impl PostgresStore {
     pub fn close(&self) {
         self.verification.close();
         self.management.close();
+        self.replicas.close();
     }
 
     /// Runs a write, which commits or undoes what it has begun, to its end.
@@ -331,9 +333,9 @@ impl KeyRegistry for PostgresStore {
         Ok(())
     }
 
-    /// As part of verification: a cache must hear of changes however much is being managed.
+    /// As part of what replicas do: a cache must hear of changes however much is verified and managed.
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
-        self.read(&self.verification, async move |mut transaction| {
+        self.read(&self.replicas, async move |mut transaction| {
             let changes = statements::changes(&mut transaction, since).await?;
             transaction.end(changes).await
         })
@@ -345,11 +347,11 @@ impl KeyRegistry for PostgresStore {
     }
 }
 
-/// As part of verification: it must not wait for management.
+/// On connections of its own: a replica that lost its lease because the store is busy would ask it the more.
 #[async_trait::async_trait]
 impl SharedRegistry for PostgresStore {
     async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.write_on(&self.verification, async move |mut transaction| {
+        self.write_on(&self.replicas, async move |mut transaction| {
             replicas::enrol(&mut transaction, replica).await?;
             transaction.end(()).await
         })
@@ -361,54 +363,39 @@ impl SharedRegistry for PostgresStore {
         replica: ReplicaId,
         applied: Version,
     ) -> Result<Option<Changes>, StoreError> {
-        let (connections, limit) = (self.verification.clone(), self.limit);
+        let (connections, limit) = (self.replicas.clone(), self.limit);
         let renew = async move { replicas::renew(&connections, limit, replica, applied).await };
-        self.verification.within_limit(renew).await
+        self.replicas.within_limit(renew).await
     }
 
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.write_on(&self.verification, async move |mut transaction| {
-            replicas::withdraw(&mut transaction, replica).await?;
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let replicas = replicas.to_vec();
+        self.write_on(&self.replicas, async move |mut transaction| {
+            replicas::withdraw(&mut transaction, &replicas).await?;
             transaction.end(()).await
         })
         .await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
-        self.read(&self.verification, async move |mut transaction| {
+        self.read(&self.replicas, async move |mut transaction| {
             let roll = replicas::roll(&mut transaction).await?;
             transaction.end(roll).await
         })
         .await
     }
 
-    async fn suspect(&self, silent: &[ReplicaId], at: Version) -> Result<(), StoreError> {
-        let mut silent = silent.to_vec();
-        // Always in one order: of two that do this at once, neither waits for the other's end.
-        silent.sort_unstable();
-        self.write_on(&self.verification, async move |mut transaction| {
-            for replica in silent {
-                replicas::suspect(&mut transaction, replica, at).await?;
-            }
-            transaction.end(()).await
-        })
-        .await
-    }
-
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
-        let mut suspects = suspects.to_vec();
-        suspects.sort_unstable();
-        self.write_on(&self.verification, async move |mut transaction| {
-            for (replica, suspected) in suspects {
-                replicas::strike_off(&mut transaction, replica, suspected).await?;
-            }
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let replicas = replicas.to_vec();
+        self.write_on(&self.replicas, async move |mut transaction| {
+            replicas::suspect(&mut transaction, &replicas).await?;
             transaction.end(()).await
         })
         .await
     }
 
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
-        replicas::watch(&self.verification, wake).await;
+        replicas::watch(&self.replicas, wake).await;
     }
 }
 

@@ -316,9 +316,9 @@ impl SharedRegistry for SqliteStore {
         to_the_end(async move { replicas::renew(&reading, &writing, replica, applied).await }).await
     }
 
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        let pool = self.management.clone();
-        to_the_end(async move { replicas::withdraw(&pool, replica).await }).await
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
+        to_the_end(async move { replicas::withdraw(&pool, &replicas).await }).await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
@@ -326,14 +326,9 @@ impl SharedRegistry for SqliteStore {
         to_the_end(async move { replicas::roll(&pool).await }).await
     }
 
-    async fn suspect(&self, silent: &[ReplicaId], at: Version) -> Result<(), StoreError> {
-        let (pool, silent) = (self.management.clone(), silent.to_vec());
-        to_the_end(async move { replicas::suspect(&pool, &silent, at).await }).await
-    }
-
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
-        let (pool, suspects) = (self.management.clone(), suspects.to_vec());
-        to_the_end(async move { replicas::strike_off(&pool, &suspects).await }).await
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
+        to_the_end(async move { replicas::suspect(&pool, &replicas).await }).await
     }
 
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {

@@ -12,8 +12,11 @@ use tower_api_key::store::contract::{
     self, Handles, PROMISES, Subject, a_delete_is_seen_between_stores,
     changes_can_be_followed_between_stores, old_changes_are_known_whole_or_forgotten,
     the_cap_holds_between_stores, the_first_key_is_made_once_between_stores,
+    the_roll_is_kept_between_stores,
 };
-use tower_api_key::{Changes, KeyRegistry, MemoryStore, SqliteStore, Version, store_contract};
+use tower_api_key::{
+    Changes, KeyRegistry, MemoryStore, SharedRegistry, SqliteStore, Version, store_contract,
+};
 
 use crate::support::soon;
 
@@ -63,6 +66,16 @@ fn memory_and_sqlite_replace_in_one_step() {
     let memory = async || Subject::new(MemoryStore::new());
     contract::check(memory, contract::old_and_new_secrets_never_both_live);
     contract::check(sqlite_file, contract::old_and_new_secrets_never_both_live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_roll() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores: Vec<Arc<dyn SharedRegistry>> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(SqliteStore::open(folder.path().join("keys.db")).await.unwrap()));
+    }
+    soon(the_roll_is_kept_between_stores(&stores)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

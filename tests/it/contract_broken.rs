@@ -3,6 +3,7 @@
 mod faulty;
 mod keeping;
 mod racing;
+mod roll;
 mod writing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -29,9 +29,17 @@ impl Lease {
         Duration::from_nanos(self.0.load(Ordering::Acquire))
     }
 
+    /// Ends it now. Whoever extends it again must not have been about to do so.
+    pub(super) fn give_up(&self, now: Duration) {
+        self.0.fetch_min(nanoseconds(now), Ordering::Release);
+    }
+
     /// Only after what had changed was dropped. Never makes it shorter.
     pub(super) fn extend(&self, end: Duration) {
-        let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_max(end, Ordering::Release);
+        self.0.fetch_max(nanoseconds(end), Ordering::Release);
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

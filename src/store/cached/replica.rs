@@ -1,7 +1,7 @@
 //! The side of one replica: keeps its lease, drops what was written elsewhere, and says so.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::TryRng as _;
@@ -23,7 +23,8 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// What the cache and the task that keeps its lease share.
 pub(super) struct Replica {
-    id: ReplicaId,
+    /// Its name on the store's roll, once it may be there.
+    id: Mutex<Option<ReplicaId>>,
     lease: Arc<Lease>,
     flights: Arc<Flights>,
     clock: Arc<dyn Monotonic>,
@@ -46,8 +47,8 @@ pub(super) struct Keeper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicaStatus {
-    /// Its name on the store's roll.
-    pub id: ReplicaId,
+    /// Its name on the store's roll; `None` before the store was reached for the first time.
+    pub id: Option<ReplicaId>,
     /// For how long it may still answer from memory, if nothing more is heard from the store;
     /// `None`: it asks the store for every key.
     pub lease: Option<Duration>,
@@ -60,16 +61,9 @@ pub struct ReplicaStatus {
 }
 
 impl Replica {
-    /// `None` when the system has no random numbers: then there is no lease.
-    pub(super) fn new(
-        lease: Arc<Lease>,
-        flights: Arc<Flights>,
-        clock: Arc<dyn Monotonic>,
-    ) -> Option<Self> {
-        let mut id = [0; 16];
-        SysRng.try_fill_bytes(&mut id).ok()?;
-        Some(Self {
-            id: ReplicaId::from_bytes(id),
+    pub(super) fn new(lease: Arc<Lease>, flights: Arc<Flights>, clock: Arc<dyn Monotonic>) -> Self {
+        Self {
+            id: Mutex::default(),
             lease,
             flights,
             clock,
@@ -77,7 +71,7 @@ impl Replica {
             applied: AtomicU64::new(0),
             changed_at: AtomicU64::new(u64::MAX),
             is_connected: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Lets the task look at once whether something was written.
@@ -89,7 +83,7 @@ impl Replica {
         let now = self.clock.elapsed();
         let changed_at = self.changed_at.load(Ordering::Relaxed);
         ReplicaStatus {
-            id: self.id,
+            id: *self.id(),
             lease: self.lease.end().checked_sub(now).filter(|left| !left.is_zero()),
             applied: Version::new(self.applied.load(Ordering::Relaxed)),
             last_change: (changed_at != u64::MAX)
@@ -113,8 +107,12 @@ impl Replica {
             // The end of one that does not watch is no end.
             () = async { store.watch(&wake).await; std::future::pending().await } => {}
         }
-        // So that no write waits for it. One that fails waits, once or twice.
-        let _ = tokio::time::timeout(LEASE, store.withdraw(self.id)).await;
+        // If the store is not there, a write or two will wait.
+        let _ = tokio::time::timeout(LEASE, self.withdraw(&*store)).await;
+    }
+
+    fn id(&self) -> MutexGuard<'_, Option<ReplicaId>> {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep<S: SharedRegistry>(&self, store: &S, first: &Notify) {
@@ -145,11 +143,19 @@ impl Replica {
     async fn renew<S: SharedRegistry>(&self, store: &S) -> Result<bool, StoreError> {
         // Whatever is written from here on may be missing in the answer.
         let asked = self.clock.elapsed();
-        let applied = Version::new(self.applied.load(Ordering::Relaxed));
-        let Some(changes) = store.renew(self.id, applied).await? else {
-            store.enrol(self.id).await?;
-            return Ok(true);
-        };
+        let id = *self.id();
+        let mut applied = Version::new(self.applied.load(Ordering::Relaxed));
+        let mut changes = None;
+        // One whose lease has ended begins again: the store may have come back with less than it had.
+        if let Some(id) = id.filter(|_| self.lease.covers(asked)) {
+            changes = store.renew(id, applied).await?;
+        }
+        if changes.is_none() {
+            applied = Version::default();
+            self.withdraw(store).await?;
+            changes = self.begin(store).await?;
+        }
+        let changes = changes.ok_or_else(|| StoreError::unavailable("cached", "refused a lease"))?;
         self.flights.forget_changes(&changes);
         let latest = changes.latest();
         // Only now: what had changed is gone.
@@ -167,6 +173,32 @@ impl Replica {
         Ok(is_news)
     }
 
+    /// Goes off the roll, where nobody waits for it any more.
+    async fn withdraw<S: SharedRegistry>(&self, store: &S) -> Result<(), StoreError> {
+        // First of all: from here on nothing is answered from memory.
+        self.lease.give_up(self.clock.elapsed());
+        let id = *self.id();
+        if let Some(id) = id {
+            store.withdraw(&[id]).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on the roll, with nothing in memory, by a new name: the old one may be that of a suspect.
+    async fn begin<S: SharedRegistry>(&self, store: &S) -> Result<Option<Changes>, StoreError> {
+        let mut id = [0; 16];
+        SysRng
+            .try_fill_bytes(&mut id)
+            .map_err(|error| StoreError::unavailable("cached", error))?;
+        let id = ReplicaId::from_bytes(id);
+        // Before it is there: whether it came to be is not known if this fails.
+        *self.id() = Some(id);
+        store.enrol(id).await?;
+        self.applied.store(0, Ordering::Relaxed);
+        self.flights.forget_all();
+        store.renew(id, Version::default()).await
+    }
+
     /// Once when it begins to fail, and once when it is over.
     fn log(&self, renewed: &Result<bool, StoreError>) {
         let is_connected = renewed.is_ok();
@@ -175,12 +207,10 @@ impl Replica {
             Err(error) if was_connected => tracing::warn!(
                 target: "tower_api_key",
                 error = error as &dyn std::error::Error,
-                replica = %self.id,
                 "the lease could not be renewed: keys will be looked up in the store"
             ),
             Ok(_) if !was_connected => tracing::info!(
                 target: "tower_api_key",
-                replica = %self.id,
                 "the lease was renewed: keys are answered from memory"
             ),
             _ => {}

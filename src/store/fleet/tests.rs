@@ -31,16 +31,16 @@ enum Guard {
     Roll,
     /// A replica under suspicion gets no lease.
     Suspicion,
-    /// Who enrols again has applied nothing.
-    EnrolWithNothing,
+    /// Who was refused one enrols by another name.
+    NewName,
+    /// Who goes off the roll has given up its lease before.
+    GiveUpFirst,
     /// A write waits a whole lease for those who are silent.
     WaitForTheSilent,
     /// It waits from when what it wrote was there for all to see.
     WaitFromTheCommit,
     /// Who is struck off has been under suspicion for a whole lease.
     LongSuspicion,
-    /// And under the same suspicion all that time.
-    SameSuspicion,
 }
 
 /// Each with a search that finds what it is for.
@@ -54,11 +54,11 @@ const GUARDS: [(Guard, Bounds); 14] = [
     (Guard::NoJoiningWithoutLease, READS),
     (Guard::Roll, NEW),
     (Guard::Suspicion, SUSPECTED),
-    (Guard::EnrolWithNothing, OLD),
+    (Guard::NewName, SUSPECTED),
+    (Guard::GiveUpFirst, SUSPECTED),
     (Guard::WaitForTheSilent, OLD),
     (Guard::WaitFromTheCommit, OLD),
     (Guard::LongSuspicion, OLD),
-    (Guard::SameSuspicion, SUSPECTED),
 ];
 
 /// How much of everything there is in one search.
@@ -103,13 +103,13 @@ struct Store {
     version: u8,
     /// At which version each key was deleted.
     deleted: [Option<u8>; KEYS],
-    /// The replica's row: its incarnation, what it has applied, the suspicion.
-    row: Option<(u8, u8, Option<u8>)>,
+    /// The replica's row: its name, what it has applied, whether it is a suspect.
+    row: Option<(u8, u8, bool)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Memory {
-    incarnation: u8,
+    name: u8,
     /// The keys that are in memory as live.
     holds: [bool; KEYS],
     applied: u8,
@@ -117,7 +117,15 @@ struct Memory {
     asked: Option<u8>,
     renewal: Option<Renewal>,
     read: Option<Read>,
-    must_enrol: bool,
+    next: Next,
+}
+
+/// What a replica does next about the roll.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Next {
+    Renew,
+    Withdraw,
+    Enrol,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -151,10 +159,10 @@ enum Writer {
 }
 
 /// [`Settling`], small: there is one suspect at most.
-type Began = (u8, Option<(u8, u8)>, u8);
+type Began = (u8, Option<u8>, u8);
 
-fn id(incarnation: u8) -> ReplicaId {
-    ReplicaId::from_bytes([incarnation; 16])
+fn id(name: u8) -> ReplicaId {
+    ReplicaId::from_bytes([name; 16])
 }
 
 fn ticks(number: u8) -> Duration {
@@ -164,18 +172,18 @@ fn ticks(number: u8) -> Duration {
 impl World {
     fn new(start: Start, without: Option<Guard>) -> Self {
         let is_new = start == Start::New;
-        let row = (!is_new).then_some((0, 0, (start == Start::Suspected).then_some(0)));
+        let row = (!is_new).then_some((0, 0, start == Start::Suspected));
         Self {
             now: 0,
             store: Store { version: 0, deleted: [None; KEYS], row },
             replica: Memory {
-                incarnation: 0,
+                name: 0,
                 holds: [!is_new; KEYS],
                 applied: 0,
                 asked: (!is_new).then_some(0),
                 renewal: None,
                 read: None,
-                must_enrol: is_new && without != Some(Guard::Roll),
+                next: if is_new { first(without) } else { Next::Renew },
             },
             writers: [Writer::Idle, Writer::Idle],
             renewals: 0,
@@ -241,11 +249,14 @@ impl World {
 
     fn replica_acts(&self, bounds: Bounds, without: Option<Guard>, also: &mut Also<'_>) {
         match self.replica.renewal {
-            None if self.replica.must_enrol => also(&mut |world| {
-                let claimed =
-                    if without == Some(Guard::EnrolWithNothing) { world.store.version } else { 0 };
-                world.store.row = Some((world.replica.incarnation, claimed, None));
-                world.replica.must_enrol = false;
+            None if self.replica.next == Next::Withdraw => also(&mut |world| {
+                world.store.row = None;
+                world.replica.next = Next::Enrol;
+            }),
+            None if self.replica.next == Next::Enrol => also(&mut |world| {
+                world.replica.applied = 0;
+                world.store.row = Some((world.replica.name, 0, false));
+                world.replica.next = Next::Renew;
             }),
             None if self.renewals < bounds.renewals => also(&mut |world| {
                 let (at, applied) = (world.now, world.replica.applied);
@@ -256,7 +267,7 @@ impl World {
             Some(Renewal::Asked { at, applied }) => {
                 also(&mut |world| world.replica.renewal = None);
                 also(&mut |world| {
-                    let version = world.store.renew(world.replica.incarnation, applied, without);
+                    let version = world.store.renew(world.replica.name, applied, without);
                     world.replica.renewal = Some(Renewal::Answered { at, version });
                 });
             }
@@ -265,7 +276,7 @@ impl World {
                 also(&mut |world| {
                     world.replica.renewal = None;
                     let Some(version) = version else {
-                        world.replica.must_enrol = true;
+                        world.is_refused(without);
                         return;
                     };
                     world.forget(world.replica.applied, version, without);
@@ -302,15 +313,27 @@ impl World {
             also(&mut |world| {
                 world.crashes += 1;
                 world.replica = Memory {
-                    incarnation: world.replica.incarnation + 1,
+                    name: world.replica.name + 1,
                     holds: [false; KEYS],
                     applied: 0,
                     asked: None,
                     renewal: None,
                     read: None,
-                    must_enrol: without != Some(Guard::Roll),
+                    next: first(without),
                 };
             });
+        }
+    }
+
+    fn is_refused(&mut self, without: Option<Guard>) {
+        self.replica.next = if without == Some(Guard::NewName) {
+            Next::Enrol
+        } else {
+            self.replica.name += 1;
+            Next::Withdraw
+        };
+        if without != Some(Guard::GiveUpFirst) {
+            self.replica.asked = None;
         }
     }
 
@@ -343,10 +366,7 @@ impl World {
             None => Settling::begin(&roll, elapsed),
             Some((version, suspects, seen)) => Settling {
                 version: Version::new(u64::from(version)),
-                suspects: suspects
-                    .iter()
-                    .map(|(one, at)| (id(*one), Version::new(u64::from(*at))))
-                    .collect(),
+                suspects: suspects.map(id).into_iter().collect(),
                 seen: ticks(seen),
             },
         };
@@ -355,40 +375,27 @@ impl World {
             step = Step::Over(Vec::new());
         }
         if let Step::Over(gone) = &mut step {
-            match without {
-                Some(Guard::LongSuspicion) => *gone = suspects(&roll),
-                // By name alone.
-                Some(Guard::SameSuspicion) if elapsed >= settling.seen + LEASE => {
-                    *gone = suspects(&roll);
-                    gone.retain(|(one, _)| settling.suspects.iter().any(|(other, _)| one == other));
-                }
-                _ => {}
+            if without == Some(Guard::LongSuspicion) {
+                *gone = suspects(&roll);
             }
         }
         match step {
             Step::Over(gone) => {
-                if let Some((one, _, Some(at))) = self.store.row
-                    && gone.contains(&(id(one), Version::new(u64::from(at))))
-                {
-                    self.store.row = None;
-                }
+                self.store.row = self.store.row.filter(|(one, ..)| !gone.contains(&id(*one)));
                 self.writers[number] = Writer::Returned;
                 return;
             }
-            Step::Suspect(silent, at) => {
-                if let Some((one, _, suspected)) = &mut self.store.row
-                    && silent.contains(&id(*one))
-                {
-                    suspected.get_or_insert(u8::try_from(at.get()).unwrap());
+            Step::Suspect(silent) => {
+                if let Some((one, _, is_suspected)) = &mut self.store.row {
+                    *is_suspected |= silent.contains(&id(*one));
                 }
             }
             Step::Wait => {}
         }
         if began.is_none() {
-            let small = |version: Version| u8::try_from(version.get()).unwrap();
-            let suspects = settling.suspects.iter();
-            let suspects = suspects.map(|(one, at)| (one.as_bytes()[0], small(*at))).next();
-            let began = Some((small(settling.version), suspects, self.now - since));
+            let version = u8::try_from(settling.version.get()).unwrap();
+            let suspect = settling.suspects.first().map(|one| one.as_bytes()[0]);
+            let began = Some((version, suspect, self.now - since));
             self.writers[number] = Writer::Waits { since, began };
         }
     }
@@ -397,11 +404,11 @@ impl World {
 impl Store {
     fn renew(&mut self, replica: u8, applied: u8, without: Option<Guard>) -> Option<u8> {
         let version = self.version;
-        let Some((one, noted, suspected)) = &mut self.row else {
+        let Some((one, noted, is_suspected)) = &mut self.row else {
             return (without == Some(Guard::Roll)).then_some(version);
         };
-        let is_suspected = suspected.is_some() && without != Some(Guard::Suspicion);
-        if *one != replica || is_suspected {
+        let is_refused = *is_suspected && without != Some(Guard::Suspicion);
+        if *one != replica || is_refused {
             return (without == Some(Guard::Roll)).then_some(version);
         }
         *noted = if without == Some(Guard::DropThenTell) { version } else { applied };
@@ -410,13 +417,18 @@ impl Store {
 
     fn roll(&self) -> Roll {
         let version = |number: u8| Version::new(u64::from(number));
-        let replicas = self.row.map(|(one, applied, suspected)| Enrolled {
+        let replicas = self.row.map(|(one, applied, is_suspected)| Enrolled {
             id: id(one),
             applied: version(applied),
-            suspected: suspected.map(version),
+            is_suspected,
         });
         Roll { version: version(self.version), replicas: replicas.into_iter().collect() }
     }
+}
+
+/// What a replica does first.
+fn first(without: Option<Guard>) -> Next {
+    if without == Some(Guard::Roll) { Next::Renew } else { Next::Enrol }
 }
 
 /// Looks at everything that can happen; how many worlds there are, and whether one of them lets a

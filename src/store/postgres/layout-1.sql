@@ -49,6 +49,6 @@ CREATE TABLE tower_api_key.changes (
 CREATE TABLE tower_api_key.replicas (
     id bytea PRIMARY KEY,
     applied bigint NOT NULL,
-    -- The version at which a suspicion that it is gone began.
-    suspected bigint
+    -- Such a one never gets another lease.
+    is_suspected boolean NOT NULL
 );

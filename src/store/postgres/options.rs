@@ -32,6 +32,9 @@ const PARAMETERS: [&str; 17] = [
     "options",
 ];
 
+/// How many connections there are for what replicas tell each other.
+const REPLICAS: u32 = 2;
+
 /// How a [`PostgresStore`] reaches its server.
 ///
 /// ```no_run
@@ -90,7 +93,8 @@ impl PostgresOptions {
         self
     }
 
-    /// The most connections for management; 4 unless set.
+    /// The most connections for management; 4 unless set. Three more are for what
+    /// [replicas](crate::docs::replicas) tell each other.
     #[must_use]
     pub fn with_management_connections(mut self, most: u32) -> Self {
         self.management = most;
@@ -115,7 +119,8 @@ impl PostgresOptions {
         open::open(&Connections::new(server.clone(), 1, open::LIMIT)).await?;
         Ok(PostgresStore {
             verification: Connections::new(server.clone(), verification, limit),
-            management: Connections::new(server, management, limit),
+            management: Connections::new(server.clone(), management, limit),
+            replicas: Connections::new(server, REPLICAS, limit),
             limit: Milliseconds::new(limit),
         })
     }

@@ -19,8 +19,8 @@ pub(super) async fn enrol(
     replica: ReplicaId,
 ) -> Result<(), sqlx::Error> {
     let enrol = format!(
-        "INSERT INTO tower_api_key.replicas VALUES (decode('{replica}', 'hex'), 0, NULL)
-         ON CONFLICT (id) DO UPDATE SET applied = 0, suspected = NULL"
+        "INSERT INTO tower_api_key.replicas VALUES (decode('{replica}', 'hex'), 0, false)
+         ON CONFLICT DO NOTHING"
     );
     run(connection, enrol).await.map(drop)
 }
@@ -40,7 +40,7 @@ pub(super) async fn renew(
          SET LOCAL statement_timeout = {limit};
          SET LOCAL synchronous_commit = off;
          UPDATE tower_api_key.replicas SET applied = {version}
-         WHERE id = decode('{replica}', 'hex') AND suspected IS NULL AND applied <> {version}
+         WHERE id = decode('{replica}', 'hex') AND NOT is_suspected AND applied <> {version}
            AND {version} <= (SELECT version FROM tower_api_key.latest);
          {};
          COMMIT",
@@ -57,15 +57,15 @@ pub(super) async fn renew(
 
 pub(super) async fn withdraw(
     connection: &mut PgConnection,
-    replica: ReplicaId,
+    replicas: &[ReplicaId],
 ) -> Result<(), sqlx::Error> {
-    let withdraw =
-        format!("DELETE FROM tower_api_key.replicas WHERE id = decode('{replica}', 'hex')");
+    lock(connection, replicas).await?;
+    let withdraw = format!("DELETE FROM tower_api_key.replicas WHERE {}", is_one_of(replicas));
     run(connection, withdraw).await.map(drop)
 }
 
 pub(super) async fn roll(connection: &mut PgConnection) -> Result<Roll, sqlx::Error> {
-    let roll = "SELECT latest.version, encode(id, 'hex') AS id, applied, suspected
+    let roll = "SELECT latest.version, encode(id, 'hex') AS id, applied, is_suspected
                 FROM tower_api_key.latest LEFT JOIN tower_api_key.replicas ON true";
     let rows = run(connection, roll.to_owned()).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -85,34 +85,35 @@ fn enrolled(one: &PgRow) -> Result<Option<Enrolled>, sqlx::Error> {
     Ok(Some(Enrolled {
         id: ReplicaId::from_bytes(bytes),
         applied: row::version(one.try_get("applied")?),
-        suspected: one.try_get::<Option<i64>, _>("suspected")?.map(row::version),
+        is_suspected: one.try_get("is_suspected")?,
     }))
 }
 
 pub(super) async fn suspect(
     connection: &mut PgConnection,
-    replica: ReplicaId,
-    at: Version,
+    replicas: &[ReplicaId],
 ) -> Result<(), sqlx::Error> {
+    lock(connection, replicas).await?;
     let suspect = format!(
-        "UPDATE tower_api_key.replicas SET suspected = {}
-         WHERE id = decode('{replica}', 'hex') AND suspected IS NULL",
-        number(at)
+        "UPDATE tower_api_key.replicas SET is_suspected = true WHERE {} AND NOT is_suspected",
+        is_one_of(replicas)
     );
     run(connection, suspect).await.map(drop)
 }
 
-pub(super) async fn strike_off(
-    connection: &mut PgConnection,
-    replica: ReplicaId,
-    suspected: Version,
-) -> Result<(), sqlx::Error> {
-    let strike_off = format!(
-        "DELETE FROM tower_api_key.replicas
-         WHERE id = decode('{replica}', 'hex') AND suspected = {}",
-        number(suspected)
+/// Always in one order: of two that do this at once, neither waits for the other's end.
+async fn lock(connection: &mut PgConnection, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
+    let lock = format!(
+        "SELECT FROM tower_api_key.replicas WHERE {} ORDER BY id FOR UPDATE",
+        is_one_of(replicas)
     );
-    run(connection, strike_off).await.map(drop)
+    run(connection, lock).await.map(drop)
+}
+
+fn is_one_of(replicas: &[ReplicaId]) -> String {
+    let replicas: Vec<_> =
+        replicas.iter().map(|replica| format!("decode('{replica}', 'hex')")).collect();
+    format!("id = ANY (ARRAY[{}]::bytea[])", replicas.join(", "))
 }
 
 /// Listens on a connection of its own, and connects again when that is lost.

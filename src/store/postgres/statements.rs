@@ -273,7 +273,7 @@ pub(super) async fn changes(
 pub(super) fn is_enrolled_and_changes(replica: ReplicaId, since: Version) -> String {
     format!(
         "SELECT EXISTS (SELECT 1 FROM tower_api_key.replicas
-                        WHERE id = decode('{replica}', 'hex') AND suspected IS NULL) AS is_enrolled,
+                        WHERE id = decode('{replica}', 'hex') AND NOT is_suspected) AS is_enrolled,
                 {}",
         changes_after(since)
     )

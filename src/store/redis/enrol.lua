@@ -1,3 +1,3 @@
--- Puts a replica on the roll, with nothing applied.
-redis.call('HSET', REPLICAS, ARGV[1], '0 ')
+-- Puts a replica on the roll, with nothing applied, where it is not there.
+redis.call('HSETNX', REPLICAS, ARGV[1], '0')
 return {'done'}

@@ -1,5 +1,5 @@
--- The replicas that may answer from memory: what each has applied, a space, and the version at which a
--- suspicion that it is gone began, if there is one.
+-- The replicas that may answer from memory: up to which version each has applied what changed, and
+-- ' suspect' after it where it is one.
 local CHANGES, REPLICAS = KEYS[3], KEYS[4]
 
 local function latest()
@@ -7,6 +7,6 @@ local function latest()
   return last and string.match(last[1], '^%d+') or '0'
 end
 
-local function is_suspected(row)
-  return string.find(row, ' %d') ~= nil
+local function is_suspect(replica)
+  return string.find(replica, ' suspect', 1, true) ~= nil
 end

@@ -37,8 +37,9 @@ impl SharedRegistry for RedisStore {
         }
     }
 
-    async fn withdraw(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.done(self.on_the_roll(&scripts::WITHDRAW).with(replica.to_string())).await
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let call = self.on_the_roll(&scripts::WITHDRAW);
+        self.done(replicas.iter().fold(call, |call, replica| call.with(replica.to_string()))).await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
@@ -47,20 +48,9 @@ impl SharedRegistry for RedisStore {
         roll(&found).ok_or_else(|| unreadable("the roll of the replicas is damaged"))
     }
 
-    async fn suspect(&self, replicas: &[ReplicaId], at: Version) -> Result<(), StoreError> {
-        let mut call = self.on_the_roll(&scripts::SUSPECT).with(at.get());
-        for replica in replicas {
-            call = call.with(replica.to_string());
-        }
-        self.done(call).await
-    }
-
-    async fn strike_off(&self, suspects: &[(ReplicaId, Version)]) -> Result<(), StoreError> {
-        let mut call = self.on_the_roll(&scripts::STRIKE_OFF);
-        for (replica, suspected) in suspects {
-            call = call.with(replica.to_string()).with(suspected.get());
-        }
-        self.done(call).await
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let call = self.on_the_roll(&scripts::SUSPECT);
+        self.done(replicas.iter().fold(call, |call, replica| call.with(replica.to_string()))).await
     }
 
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
@@ -86,12 +76,11 @@ fn roll(found: &Answer) -> Option<Roll> {
     let number = |text: &[u8]| str::from_utf8(text).ok()?.parse().ok().map(Version::new);
     let (version, rows) = found.split_first()?;
     let (rows, rest) = rows.as_chunks::<3>();
-    let enrolled = |[id, applied, suspected]: &[Vec<u8>; 3]| {
+    let enrolled = |[id, applied, suspect]: &[Vec<u8>; 3]| {
         let mut bytes = [0; 16];
         hex::decode_to_slice(id, &mut bytes).ok()?;
-        let suspected = if suspected.is_empty() { None } else { Some(number(suspected)?) };
         let id = ReplicaId::from_bytes(bytes);
-        Some(Enrolled { id, applied: number(applied)?, suspected })
+        Some(Enrolled { id, applied: number(applied)?, is_suspected: suspect == b"suspect" })
     };
     let replicas = rows.iter().map(enrolled).collect::<Option<_>>()?;
     rest.is_empty().then_some(Roll { version: number(version)?, replicas })

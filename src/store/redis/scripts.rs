@@ -49,7 +49,6 @@ script!(RENEW, " flags=allow-oom", "replicas.lua" "renew.lua" "changes.lua");
 script!(WITHDRAW, " flags=allow-oom", "replicas.lua" "withdraw.lua");
 script!(ROLL, " flags=no-writes", "replicas.lua" "roll.lua");
 script!(SUSPECT, " flags=allow-oom", "replicas.lua" "suspect.lua");
-script!(STRIKE_OFF, " flags=allow-oom", "replicas.lua" "strike_off.lua");
 script!(CHANGES, " flags=no-writes", "record.lua" "changes.lua");
 
 /// The names of a namespace's keys. Its name in braces puts all of them in one slot of a cluster.

@@ -1,8 +1,8 @@
--- Puts replicas under a suspicion, where they are under none.
-for place = 2, #ARGV do
-  local row = redis.call('HGET', REPLICAS, ARGV[place])
-  if row and not is_suspected(row) then
-    redis.call('HSET', REPLICAS, ARGV[place], row .. ARGV[1])
+-- Puts those of the replicas that are on the roll under suspicion.
+for _, name in ipairs(ARGV) do
+  local replica = redis.call('HGET', REPLICAS, name)
+  if replica and not is_suspect(replica) then
+    redis.call('HSET', REPLICAS, name, replica .. ' suspect')
   end
 end
 return {'done'}

@@ -1,3 +1,5 @@
--- Takes a replica off the roll.
-redis.call('HDEL', REPLICAS, ARGV[1])
+-- Takes replicas off the roll.
+for _, replica in ipairs(ARGV) do
+  redis.call('HDEL', REPLICAS, replica)
+end
 return {'done'}

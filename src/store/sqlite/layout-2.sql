@@ -18,6 +18,6 @@ CREATE TABLE changes (
 CREATE TABLE replicas (
     id BLOB PRIMARY KEY,
     applied INTEGER NOT NULL,
-    -- The version at which a suspicion that it is gone began.
-    suspected INTEGER
+    -- Such a one never gets another lease.
+    is_suspected INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -11,8 +11,7 @@ use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn enrol(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
-    let enrol = "INSERT INTO replicas VALUES (?1, 0, NULL)
-                 ON CONFLICT (id) DO UPDATE SET applied = 0, suspected = NULL";
+    let enrol = "INSERT INTO replicas VALUES (?1, 0, 0) ON CONFLICT DO NOTHING";
     sqlx::query(enrol).bind(replica.as_bytes().as_slice()).execute(pool).await?;
     Ok(())
 }
@@ -25,7 +24,7 @@ pub(super) async fn renew(
     applied: Version,
 ) -> Result<Option<Changes>, sqlx::Error> {
     let mut transaction = reading.begin().await?;
-    let enrolled = "SELECT applied FROM replicas WHERE id = ?1 AND suspected IS NULL";
+    let enrolled = "SELECT applied FROM replicas WHERE id = ?1 AND NOT is_suspected";
     let noted: Option<i64> = sqlx::query_scalar(enrolled)
         .bind(replica.as_bytes().as_slice())
         .fetch_optional(&mut *transaction)
@@ -34,21 +33,26 @@ pub(super) async fn renew(
     let changes = changes(&mut transaction, applied).await?;
     drop(transaction);
     if noted != number(applied) && applied <= changes.latest() {
-        let note = "UPDATE replicas SET applied = ?2 WHERE id = ?1 AND suspected IS NULL";
+        let note = "UPDATE replicas SET applied = ?2 WHERE id = ?1 AND NOT is_suspected";
         let note = sqlx::query(note).bind(replica.as_bytes().as_slice());
         note.bind(number(applied)).execute(writing).await?;
     }
     Ok(Some(changes))
 }
 
-pub(super) async fn withdraw(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
-    let withdraw = sqlx::query("DELETE FROM replicas WHERE id = ?1");
-    withdraw.bind(replica.as_bytes().as_slice()).execute(pool).await?;
+pub(super) async fn withdraw(
+    pool: &SqlitePool,
+    replicas: &[ReplicaId],
+) -> Result<(), sqlx::Error> {
+    for replica in replicas {
+        let withdraw = sqlx::query("DELETE FROM replicas WHERE id = ?1");
+        withdraw.bind(replica.as_bytes().as_slice()).execute(pool).await?;
+    }
     Ok(())
 }
 
 pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
-    let roll = "SELECT version, id, applied, suspected FROM latest LEFT JOIN replicas ON true";
+    let roll = "SELECT version, id, applied, is_suspected FROM latest LEFT JOIN replicas ON true";
     let rows = sqlx::query(roll).fetch_all(pool).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let version = row::version(first.try_get("version")?);
@@ -59,7 +63,7 @@ pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
         replicas.push(Enrolled {
             id: ReplicaId::from_bytes(id),
             applied: row::version(one.try_get("applied")?),
-            suspected: one.try_get::<Option<i64>, _>("suspected")?.map(row::version),
+            is_suspected: one.try_get("is_suspected")?,
         });
     }
     Ok(Roll { version, replicas })
@@ -67,25 +71,11 @@ pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
 
 pub(super) async fn suspect(
     pool: &SqlitePool,
-    silent: &[ReplicaId],
-    at: Version,
+    replicas: &[ReplicaId],
 ) -> Result<(), sqlx::Error> {
-    for replica in silent {
-        let suspect = "UPDATE replicas SET suspected = ?2 WHERE id = ?1 AND suspected IS NULL";
-        let suspect = sqlx::query(suspect).bind(replica.as_bytes().as_slice());
-        suspect.bind(number(at)).execute(pool).await?;
-    }
-    Ok(())
-}
-
-pub(super) async fn strike_off(
-    pool: &SqlitePool,
-    suspects: &[(ReplicaId, Version)],
-) -> Result<(), sqlx::Error> {
-    for (replica, suspected) in suspects {
-        let strike_off = sqlx::query("DELETE FROM replicas WHERE id = ?1 AND suspected = ?2");
-        let strike_off = strike_off.bind(replica.as_bytes().as_slice());
-        strike_off.bind(number(*suspected)).execute(pool).await?;
+    for replica in replicas {
+        let suspect = sqlx::query("UPDATE replicas SET is_suspected = 1 WHERE id = ?1");
+        suspect.bind(replica.as_bytes().as_slice()).execute(pool).await?;
     }
     Ok(())
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tower_api_key::store::contract::{
     Handles, Subject, a_delete_is_seen_between_stores, changes_can_be_followed_between_stores,
     check, old_and_new_secrets_never_both_live, the_cap_holds_between_stores,
-    the_first_key_is_made_once_between_stores,
+    the_first_key_is_made_once_between_stores, the_roll_is_kept_between_stores,
 };
 use tower_api_key::{
     CacheSettings, CachedStore, KeyRegistry, MemoryStore, PostgresOptions, PostgresStore,
-    RedisOptions, RedisStore, SqliteStore, store_contract,
+    RedisOptions, RedisStore, SharedRegistry, SqliteStore, store_contract,
 };
 
 use crate::servers::{PgBouncer, Postgres, Redis};
@@ -87,6 +87,28 @@ fn postgres_and_redis_replace_in_one_step() {
     check(to_postgres, old_and_new_secrets_never_both_live);
     let to_redis = async || redis().await.map(Subject::new);
     check(to_redis, old_and_new_secrets_never_both_live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_keeps_the_roll() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let mut stores: Vec<Arc<dyn SharedRegistry>> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(to_postgres(&url, 2).await));
+    }
+    the_roll_is_kept_between_stores(&stores).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_keeps_the_roll() {
+    let Some(server) = Redis::shared() else { return };
+    let namespace = namespace();
+    let mut stores: Vec<Arc<dyn SharedRegistry>> = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(to_redis(server, &namespace).await));
+    }
+    the_roll_is_kept_between_stores(&stores).await;
 }
 
 /// A round is 64 calls at once, each by a store with connections of its own.

@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 
 use tower_api_key::{
     AccountId, Changes, Entry, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
-    Lookup, MemoryStore, NewSecret, StoreError, Use, Version, Written,
+    Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version,
+    Written,
 };
 
 pub(super) type Said<T> = Result<Written<T>, StoreError>;
@@ -76,6 +77,30 @@ pub(super) trait Faulty: Default + Send + Sync + 'static {
 
     async fn changes(&self, since: Version) -> Changes {
         self.good().changes(since).await.unwrap()
+    }
+
+    async fn settle(&self) {
+        self.good().settle().await;
+    }
+
+    async fn enrol(&self, replica: ReplicaId) {
+        self.good().enrol(replica).await.unwrap();
+    }
+
+    async fn renew(&self, replica: ReplicaId, applied: Version) -> Option<Changes> {
+        self.good().renew(replica, applied).await.unwrap()
+    }
+
+    async fn withdraw(&self, replicas: &[ReplicaId]) {
+        self.good().withdraw(replicas).await.unwrap();
+    }
+
+    async fn roll(&self) -> Roll {
+        self.good().roll().await.unwrap()
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId]) {
+        self.good().suspect(replicas).await.unwrap();
     }
 }
 
@@ -193,5 +218,39 @@ impl<F: Faulty> KeyRegistry for Broken<F> {
         Ok(self.0.changes(since).await)
     }
 
-    async fn settle(&self) {}
+    async fn settle(&self) {
+        self.0.settle().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl<F: Faulty> SharedRegistry for Broken<F> {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.0.enrol(replica).await;
+        Ok(())
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        Ok(self.0.renew(replica, applied).await)
+    }
+
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        self.0.withdraw(replicas).await;
+        Ok(())
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        Ok(self.0.roll().await)
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        self.0.suspect(replicas).await;
+        Ok(())
+    }
+
+    async fn watch(&self, _: &(dyn Fn() + Send + Sync)) {}
 }
