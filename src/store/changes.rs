@@ -43,7 +43,7 @@ pub struct Change {
 }
 
 /// What was written after some version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a third case must not be passed over")]
 pub enum Changes {
     /// All of it.

@@ -155,7 +155,8 @@ impl Replica {
             self.withdraw(store).await?;
             changes = self.begin(store).await?;
         }
-        let changes = changes.ok_or_else(|| StoreError::unavailable("cached", "refused a lease"))?;
+        let changes =
+            changes.ok_or_else(|| StoreError::unavailable("cached", "refused a lease"))?;
         self.flights.forget_changes(&changes);
         let latest = changes.latest();
         // Only now: what had changed is gone.
@@ -187,9 +188,7 @@ impl Replica {
     /// Goes on the roll, with nothing in memory, by a new name: the old one may be that of a suspect.
     async fn begin<S: SharedRegistry>(&self, store: &S) -> Result<Option<Changes>, StoreError> {
         let mut id = [0; 16];
-        SysRng
-            .try_fill_bytes(&mut id)
-            .map_err(|error| StoreError::unavailable("cached", error))?;
+        SysRng.try_fill_bytes(&mut id).map_err(|error| StoreError::unavailable("cached", error))?;
         let id = ReplicaId::from_bytes(id);
         // Before it is there: whether it came to be is not known if this fails.
         *self.id() = Some(id);

@@ -40,7 +40,11 @@ async fn who_enrols_has_applied_nothing(stores: &[Shared]) {
     let replica = enrol(&stores[0]).await;
     for store in stores {
         let row = Enrolled { id: replica, applied: Version::default(), is_suspected: false };
-        assert_eq!(find(store, replica).await, Some(row), "who enrols is on the roll, with nothing");
+        assert_eq!(
+            find(store, replica).await,
+            Some(row),
+            "who enrols is on the roll, with nothing"
+        );
         let (version, latest) = (store.roll().await.unwrap().version, latest(store).await);
         assert_eq!(version, latest, "the roll's version is the store's");
     }
@@ -86,7 +90,11 @@ async fn a_version_that_is_not_reached_is_not_noted(stores: &[Shared]) {
     for beyond in [latest(store).await.get() + 1, u64::MAX] {
         renew(store, replica, Version::new(beyond)).await;
         let row = find(store, replica).await.unwrap();
-        assert_eq!(row.applied, Version::default(), "a store that went back must not wait for less");
+        assert_eq!(
+            row.applied,
+            Version::default(),
+            "a store that went back must not wait for less"
+        );
     }
 }
 

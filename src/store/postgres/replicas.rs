@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connections::{Connections, run};
 use super::row;
@@ -13,6 +13,16 @@ use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
 
 /// How long after a listener's connection was lost, or could not be made, there is another try.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the listener's connection is marked by.
+const MARK: &str = "tower_api_key.connection";
+
+/// After this time the connection is made anew: one that has died without a word says as much as one on
+/// which nothing happens.
+const WATCHING: Duration = Duration::from_mins(5);
+
+/// How often the server is asked where nobody may listen.
+const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn enrol(
     connection: &mut PgConnection,
@@ -116,20 +126,64 @@ fn is_one_of(replicas: &[ReplicaId]) -> String {
     format!("id = ANY (ARRAY[{}]::bytea[])", replicas.join(", "))
 }
 
-/// Listens on a connection of its own, and connects again when that is lost.
+/// Listens on a connection of its own. Behind a pooler, asks from time to time: whoever listens there does
+/// so on a connection that others get next, and breaks theirs.
 pub(super) async fn watch(connections: &Connections, wake: &(dyn Fn() + Send + Sync)) {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(connections.options());
+    let marked = connections.options().options([(MARK, "direct")]);
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(marked);
     loop {
-        if let Ok(mut listener) = PgListener::connect_with(&pool).await
-            && listener.listen(CHANNEL).await.is_ok()
-        {
-            // What was written while nobody listened.
-            wake();
-            while let Ok(Some(_)) = listener.try_recv().await {
-                wake();
+        let _ = tokio::time::timeout(WATCHING, async {
+            match PgListener::connect_with(&pool).await {
+                Ok(mut listener) => match is_direct(&mut listener).await {
+                    Ok(true) => listen(listener, wake).await,
+                    Ok(false) => poll(connections, wake).await,
+                    Err(_) => {}
+                },
+                // It does not know the mark.
+                Err(sqlx::Error::Database(_)) => poll(connections, wake).await,
+                Err(_) => {}
             }
-        }
+        })
+        .await;
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the server has what was said at the beginning of the connection. A pooler swallows that.
+async fn is_direct(listener: &mut PgListener) -> Result<bool, sqlx::Error> {
+    let mark = format!("SELECT current_setting('{MARK}', true)");
+    let mark: Option<String> =
+        sqlx::raw_sql(AssertSqlSafe(mark)).fetch_one(listener).await?.try_get(0)?;
+    Ok(mark.as_deref() == Some("direct"))
+}
+
+/// Until the connection is lost.
+async fn listen(mut listener: PgListener, wake: &(dyn Fn() + Send + Sync)) {
+    if listener.listen(CHANNEL).await.is_ok() {
+        // What was written while nobody listened.
+        wake();
+        while let Ok(Some(_)) = listener.try_recv().await {
+            wake();
+        }
+    }
+}
+
+async fn poll(connections: &Connections, wake: &(dyn Fn() + Send + Sync)) {
+    let mut known = None;
+    loop {
+        let lender = connections.clone();
+        let latest = connections.within_limit(async move {
+            let latest = "SELECT version FROM tower_api_key.latest";
+            let (lent, rows) = lender.start(latest.to_owned()).await?;
+            lent.give_back();
+            rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<i64, _>("version")
+        });
+        if let Ok(latest) = latest.await
+            && known.replace(latest) != Some(latest)
+        {
+            wake();
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -11,6 +11,10 @@ use crate::store::{
 /// How long after a subscription was lost, or could not be made, there is another try.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// After this time it is made anew: a connection that has died without a word says as much as one on
+/// which nothing happens.
+const LISTENING: Duration = Duration::from_mins(5);
+
 /// Beside the lookups: it must not wait for management.
 #[async_trait::async_trait]
 impl SharedRegistry for RedisStore {
@@ -56,7 +60,9 @@ impl SharedRegistry for RedisStore {
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
         loop {
             // Why it ended is of no interest: lookups use the same server, and say.
-            let _ = self.0.verification.server().listen(&self.0.keys.changes(), wake).await;
+            let channel = self.0.keys.changes();
+            let listening = self.0.verification.server().listen(&channel, wake);
+            let _ = tokio::time::timeout(LISTENING, listening).await;
             tokio::time::sleep(PAUSE).await;
         }
     }

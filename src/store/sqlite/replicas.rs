@@ -40,10 +40,7 @@ pub(super) async fn renew(
     Ok(Some(changes))
 }
 
-pub(super) async fn withdraw(
-    pool: &SqlitePool,
-    replicas: &[ReplicaId],
-) -> Result<(), sqlx::Error> {
+pub(super) async fn withdraw(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
     for replica in replicas {
         let withdraw = sqlx::query("DELETE FROM replicas WHERE id = ?1");
         withdraw.bind(replica.as_bytes().as_slice()).execute(pool).await?;
@@ -69,10 +66,7 @@ pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
     Ok(Roll { version, replicas })
 }
 
-pub(super) async fn suspect(
-    pool: &SqlitePool,
-    replicas: &[ReplicaId],
-) -> Result<(), sqlx::Error> {
+pub(super) async fn suspect(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
     for replica in replicas {
         let suspect = sqlx::query("UPDATE replicas SET is_suspected = 1 WHERE id = ?1");
         suspect.bind(replica.as_bytes().as_slice()).execute(pool).await?;
