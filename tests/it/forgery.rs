@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
+
+use crate::support::cargo;
 
 #[test]
 fn identities_evidence_and_secrets_cannot_be_forged_printed_or_compared() {
@@ -27,7 +28,7 @@ fn identities_evidence_and_secrets_cannot_be_forged_printed_or_compared() {
     fs::write(package.path().join("Cargo.toml"), manifest(root)).unwrap();
 
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
-    let check = Command::new(env!("CARGO"))
+    let check = cargo()
         .args(["check", "--bins", "--keep-going", "--offline", "--message-format=json"])
         .args(["--target-dir".as_ref(), target.as_os_str()])
         .current_dir(package.path())

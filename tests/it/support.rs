@@ -293,6 +293,19 @@ impl Drop for Program {
     }
 }
 
+/// Cargo, as from a shell. What it tells its tests would make it build some dependencies again, each time.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_MANIFEST")
+            || name.to_string_lossy().starts_with("CARGO_PKG")
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 /// The example's executable, built now if it is not up to date.
 pub(crate) fn path_of(example: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -300,7 +313,7 @@ pub(crate) fn path_of(example: &str) -> PathBuf {
         // target/debug/deps/it-… → target/debug
         let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
         let target = profile.parent().unwrap().to_owned();
-        let mut build = Command::new(env!("CARGO"));
+        let mut build = cargo();
         build.args(["build", "--examples", "--target-dir"]).arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {

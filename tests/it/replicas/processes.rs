@@ -148,10 +148,11 @@ async fn ask_on(history: Arc<History>, address: Arc<Mutex<SocketAddr>>, mut dice
             let key = {
                 let keys = if dice.below(2) == 0 { &history.keys } else { &history.dead };
                 let keys = keys.lock().unwrap();
-                if keys.is_empty() {
-                    continue;
-                }
-                Arc::clone(&keys[dice.below(keys.len())])
+                (!keys.is_empty()).then(|| Arc::clone(&keys[dice.below(keys.len())]))
+            };
+            let Some(key) = key else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
             };
             let must_be_dead = key.is_deleted.load(Ordering::SeqCst);
             let Some(status) = ask(&mut stream, &key.text).await else { break };
