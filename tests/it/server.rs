@@ -28,12 +28,16 @@ impl Server {
         Self::start_logging(folder, more, "trace")
     }
 
-    pub(crate) fn start_logging(folder: &Path, more: &[&str], log: &str) -> Self {
-        let data = folder.join("data");
+    fn start_logging(folder: &Path, more: &[&str], log: &str) -> Self {
         let mut command = Command::new(path_of("server"));
-        command.args(["--https-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
-        command.arg(data).args(more).current_dir(folder).env("RUST_LOG", log);
-        let mut program = Program::run(&mut command);
+        command.args(["--http-addr", "127.0.0.1:0"]).args(more).env("RUST_LOG", log);
+        Self::run(&mut command, folder)
+    }
+
+    /// Runs a command that starts the server, with its data in this folder.
+    pub(crate) fn run(command: &mut Command, folder: &Path) -> Self {
+        command.args(["--https-addr", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+        let mut program = Program::run(command.current_dir(folder));
         program.line(|line| line == "ready");
         let address = |scheme: &str| {
             let line = program.said.iter().find_map(|line| line.strip_prefix(scheme));

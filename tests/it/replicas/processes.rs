@@ -1,13 +1,14 @@
 //! The example server, three times over one store, watched from outside: every request and every
-//! deletion with its beginning and its end, while replicas are killed and stopped, notifications cut
-//! and the store restarted.
+//! deletion with its beginning and its end, while replicas are killed, stopped and cut off, notifications
+//! cut and the store restarted.
 //!
 //! Some seconds here; as long as `TOWER_API_KEY_HISTORY_SECONDS` says otherwise. The order of faults
 //! is that of `TOWER_API_KEY_HISTORY_SEED`, which is printed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use tokio::net::TcpStream;
 use tower_api_key::{AccountId, KeyId, KeyManager, PostgresStore, RedisStore, SharedRegistry};
 
 use crate::server::Server;
-use crate::servers::{Postgres, Redis};
-use crate::support::{account, named, soon};
+use crate::servers::{Network, Postgres, Redis};
+use crate::support::{account, named, path_of, soon};
 
 const REPLICAS: usize = 3;
 /// How many keys there are at a time.
@@ -55,7 +56,9 @@ struct History {
 
 /// What can be done to the store from outside.
 trait Backend: Sync {
-    fn url(&self) -> String;
+    fn port(&self) -> u16;
+    /// Where it is for whoever reaches it at this host and port.
+    fn url_at(&self, address: &str) -> String;
     async fn connect(&self) -> Arc<dyn SharedRegistry>;
     /// Ends every connection that waits for notifications.
     async fn cut_notifications(&self);
@@ -67,12 +70,16 @@ struct OnPostgres(Postgres, String);
 struct OnRedis(Redis);
 
 impl Backend for OnPostgres {
-    fn url(&self) -> String {
-        self.0.url(&self.1)
+    fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    fn url_at(&self, address: &str) -> String {
+        format!("postgres://postgres@{address}/{}?sslmode=disable", self.1)
     }
 
     async fn connect(&self) -> Arc<dyn SharedRegistry> {
-        Arc::new(PostgresStore::connect(&self.url()).await.unwrap())
+        Arc::new(PostgresStore::connect(&self.0.url(&self.1)).await.unwrap())
     }
 
     async fn cut_notifications(&self) {
@@ -91,12 +98,16 @@ impl Backend for OnPostgres {
 }
 
 impl Backend for OnRedis {
-    fn url(&self) -> String {
-        self.0.url(0)
+    fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    fn url_at(&self, address: &str) -> String {
+        format!("redis://{address}")
     }
 
     async fn connect(&self) -> Arc<dyn SharedRegistry> {
-        Arc::new(RedisStore::connect(self.url()).await.unwrap())
+        Arc::new(RedisStore::connect(self.0.url(0)).await.unwrap())
     }
 
     async fn cut_notifications(&self) {
@@ -128,11 +139,50 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-fn start(folder: &Path, number: usize, url: &str, cache: &str) -> Server {
-    let folder = folder.join(number.to_string());
-    std::fs::create_dir_all(&folder).unwrap();
-    let arguments = ["--store", url, "--cache", cache, "--trusted-proxy", "127.0.0.0/8"];
-    Server::start_logging(&folder, &arguments, "warn")
+/// One of the servers, and how to start it again.
+#[derive(Clone)]
+struct Replica {
+    folder: PathBuf,
+    url: String,
+    cache: &'static str,
+    network: Option<Arc<Network>>,
+}
+
+impl Replica {
+    /// The first of them has a network of its own, where that is allowed.
+    async fn new(
+        backend: &impl Backend,
+        folder: &Path,
+        number: usize,
+        cache: &'static str,
+    ) -> Self {
+        let network = if number == 0 { Network::new().map(Arc::new) } else { None };
+        let url = match &network {
+            Some(network) => backend.url_at(&network.reaches(backend.port()).await),
+            None => backend.url_at(&format!("127.0.0.1:{}", backend.port())),
+        };
+        let folder = folder.join(number.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        Self { folder, url, cache, network }
+    }
+
+    async fn start(&self) -> Server {
+        let replica = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let program = path_of("server");
+            let (mut command, address, clients) = match &replica.network {
+                Some(network) => (network.command(&program), network.address(), network.clients()),
+                None => (Command::new(program), "127.0.0.1:0".into(), "127.0.0.1/32".into()),
+            };
+            command
+                .args(["--store", &replica.url, "--cache", replica.cache])
+                .env("RUST_LOG", "warn");
+            command.args(["--http-addr", &address, "--trusted-proxy", &clients]);
+            Server::run(&mut command, &replica.folder)
+        })
+        .await
+        .unwrap()
+    }
 }
 
 /// One connection; asks again and again, for keys in turn.
@@ -181,6 +231,18 @@ async fn ask(stream: &mut TcpStream, key: &str) -> Option<u16> {
         if body.len() == length.unwrap_or(0) {
             return text.get(9..12)?.parse().ok();
         }
+    }
+}
+
+impl Seen {
+    fn summary(&self) -> String {
+        let [live, after, unavailable] =
+            [&self.live, &self.after, &self.unavailable].map(|count| count.load(Ordering::Relaxed));
+        let violations = self.violations.lock().unwrap().len();
+        format!(
+            "{live} answers before a deletion, {after} after, {unavailable} while a replica was without \
+             the store; {violations} violations"
+        )
     }
 }
 
@@ -241,17 +303,38 @@ impl History {
     }
 }
 
+/// What can go wrong, and how often of ten times it does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Kill,
+    Stop,
+    CutOff,
+    CutNotifications,
+    RestartTheStore,
+}
+
+const FAULTS: [(Fault, usize); 5] = [
+    (Fault::Kill, 2),
+    (Fault::Stop, 3),
+    (Fault::CutOff, 2),
+    (Fault::CutNotifications, 2),
+    (Fault::RestartTheStore, 1),
+];
+
 /// Everything at once, for so long; what was seen.
-async fn history(backend: &impl Backend, cache: &str, seconds: u64, has_faults: bool) -> Seen {
+async fn history(backend: &impl Backend, cache: &'static str, seconds: u64, faults: bool) -> Seen {
     let chance = setting("TOWER_API_KEY_HISTORY_SEED", 0x2026_1121);
     let folder = tempfile::tempdir().unwrap();
-    let url = backend.url();
     let manager = KeyManager::new(backend.connect().await, "acme".parse().unwrap());
     let owner = account("admin@example.com");
-    let mut servers: Vec<_> =
-        (0..REPLICAS).map(|number| Some(start(folder.path(), number, &url, cache))).collect();
-    let addresses: Vec<_> =
-        servers.iter().map(|server| Arc::new(Mutex::new(server.as_ref().unwrap().http))).collect();
+    let (mut replicas, mut servers, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..REPLICAS {
+        let replica = Replica::new(backend, folder.path(), number, cache).await;
+        let server = replica.start().await;
+        addresses.push(Arc::new(Mutex::new(server.http)));
+        servers.push(Some(server));
+        replicas.push(replica);
+    }
     let (keys, dead, seen, is_over) = Default::default();
     let history = Arc::new(History { keys, dead, seen, is_over });
     let mut askers = Vec::new();
@@ -267,46 +350,48 @@ async fn history(backend: &impl Backend, cache: &str, seconds: u64, has_faults: 
     };
     let began = Instant::now();
     let mut dice = Dice(chance);
-    let mut faults = [0; 4];
+    let mut to_come = Vec::new();
+    let mut done = Vec::new();
     while began.elapsed() < Duration::from_secs(seconds) {
-        tokio::time::sleep(Duration::from_millis(500 + dice.below(1000) as u64)).await;
-        if !has_faults {
+        tokio::time::sleep(Duration::from_millis(300 + dice.below(700) as u64)).await;
+        if !faults {
             continue;
         }
-        let fault = dice.below(10);
+        if to_come.is_empty() {
+            to_come.extend(FAULTS.iter().flat_map(|&(fault, times)| [fault].repeat(times)));
+        }
+        let fault = to_come.swap_remove(dice.below(to_come.len()));
         let number = dice.below(REPLICAS);
-        let kind = match fault {
-            0..3 => {
+        let a_while = Duration::from_millis(200 + dice.below(2500) as u64);
+        match fault {
+            Fault::Kill => {
                 let server = servers[number].take().unwrap();
                 server.program.signal("-KILL");
                 drop(server);
-                let (folder, url, cache) =
-                    (folder.path().to_owned(), url.clone(), cache.to_owned());
-                let again = move || start(&folder, number, &url, &cache);
-                let server = tokio::task::spawn_blocking(again).await.unwrap();
+                let server = replicas[number].start().await;
                 *addresses[number].lock().unwrap() = server.http;
                 servers[number] = Some(server);
-                0
             }
-            3..7 => {
+            Fault::Stop => {
                 let server = servers[number].as_ref().unwrap();
                 server.program.signal("-STOP");
-                tokio::time::sleep(Duration::from_millis(200 + dice.below(2500) as u64)).await;
+                tokio::time::sleep(a_while).await;
                 server.program.signal("-CONT");
-                1
             }
-            7..9 => {
-                backend.cut_notifications().await;
-                2
+            Fault::CutOff => {
+                let Some(network) = &replicas[0].network else { continue };
+                network.cut();
+                tokio::time::sleep(a_while).await;
+                network.heal();
             }
-            _ => {
+            Fault::CutNotifications => backend.cut_notifications().await,
+            Fault::RestartTheStore => {
                 tokio::task::block_in_place(|| backend.kill());
-                tokio::time::sleep(Duration::from_millis(dice.below(1500) as u64)).await;
+                tokio::time::sleep(a_while / 2).await;
                 tokio::task::block_in_place(|| backend.restart());
-                3
             }
-        };
-        faults[kind] += 1;
+        }
+        done.push(fault);
     }
     history.is_over.store(true, Ordering::SeqCst);
     let mut took = soon(managing).await.unwrap();
@@ -315,23 +400,18 @@ async fn history(backend: &impl Backend, cache: &str, seconds: u64, has_faults: 
         let _ = asker.await;
     }
     took.sort();
-    let at = |share: usize| took.get((took.len() * share / 100).min(took.len() - 1)).copied();
+    let at = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)];
     let seen = Arc::into_inner(history).unwrap().seen;
+    println!("{seconds} s, seed {chance}: {}", seen.summary());
+    for (fault, _) in FAULTS {
+        print!("{} x {fault:?}, ", done.iter().filter(|&&other| other == fault).count());
+    }
     println!(
-        "{} s, seed {chance}: {} live, {} after a deletion, {} while the store was away; {} kills, {} stops, {} cut notifications, {} restarts of the store; {} deletions: p50 {:.1?}, p99 {:.1?}, longest {:.1?}; {} violations",
-        seconds,
-        seen.live.load(Ordering::Relaxed),
-        seen.after.load(Ordering::Relaxed),
-        seen.unavailable.load(Ordering::Relaxed),
-        faults[0],
-        faults[1],
-        faults[2],
-        faults[3],
+        "{} deletions: p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
         took.len(),
-        at(50).unwrap(),
-        at(99).unwrap(),
-        at(100).unwrap(),
-        seen.violations.lock().unwrap().len(),
+        at(50),
+        at(99),
+        at(100)
     );
     seen
 }

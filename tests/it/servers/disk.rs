@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::folder::Folder;
-use super::say_left_out;
+use super::{privileged, say_left_out};
 
 /// A disk of its own, in memory; unmounted and gone when dropped.
 pub(crate) struct Disk {
@@ -70,9 +70,4 @@ fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {
     let output = output.map_err(|error| format!("no mount: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(()).ok_or(format!("cannot mount: {}", said.trim()))
-}
-
-/// A command with the rights that it needs, if they can be had without a password.
-fn privileged(program: &str) -> Vec<&str> {
-    if super::we_are_root() { vec![program] } else { vec!["sudo", "-n", program] }
 }

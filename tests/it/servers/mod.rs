@@ -7,6 +7,7 @@
 
 mod disk;
 pub(crate) mod folder;
+mod network;
 mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod process;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use self::disk::Disk;
+pub(crate) use self::network::Network;
 pub(crate) use self::pgbouncer::PgBouncer;
 pub(crate) use self::postgres::{Options as PostgresOptions, Postgres};
 pub(crate) use self::redis::Redis;
@@ -63,6 +65,11 @@ pub(crate) fn free_port() -> u16 {
 
 pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A command with the rights that it needs, if they can be had without a password.
+fn privileged(program: &str) -> Vec<&str> {
+    if we_are_root() { vec![program] } else { vec!["sudo", "-n", program] }
 }
 
 fn we_are_root() -> bool {
