@@ -17,6 +17,16 @@ mod flights;
 mod lease;
 mod replica;
 mod settings;
+/// What takes another form where loom tries every order of what threads do.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use std::sync::{Mutex, MutexGuard};
+
+    /// Among how many boards the reads under way are spread.
+    pub(super) const BOARDS: usize = 64;
+}
+#[cfg(test)]
+mod interleavings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

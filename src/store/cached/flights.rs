@@ -12,7 +12,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -20,10 +20,9 @@ use futures_util::future::WeakShared;
 
 use super::CacheSettings;
 use super::entries::Entries;
+use super::sync::{BOARDS, Mutex, MutexGuard};
 use crate::digest::Fingerprint;
 use crate::store::{Changes, Found, Lookup, StoreError};
-
-const BOARDS: usize = 64;
 
 pub(super) struct Flights {
     /// Filled and emptied only under the lock of the fingerprint's board; read without.

@@ -1,7 +1,8 @@
 //! Until when this replica may answer from memory. Knows no store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use super::sync::{AtomicU64, Ordering};
 
 /// The right to answer from memory.
 ///
