@@ -90,7 +90,11 @@ async fn deleted_means_dead(stores: Vec<Shared>, rounds: usize) {
     }
     took.sort();
     println!("deleted everywhere: median {:.1?}, worst {:.1?}", took[rounds / 2], took[rounds - 1]);
+    let latest = store.roll().await.unwrap().version;
     for replica in &replicas {
+        let status = replica.status().unwrap();
+        assert_eq!(status.applied, latest);
+        assert!(status.is_connected && status.age < Some(LEASE) && status.last_change.is_some());
         replica.close().await;
     }
     assert!(store.roll().await.unwrap().replicas.is_empty(), "who has closed is waited for");
@@ -225,6 +229,93 @@ async fn a_new_key_works_everywhere_when_it_is_made() {
         replicas[0].settle().await;
         assert!(is_live(&replicas[1], &key).await);
     }
+}
+
+/// Every way in which a key changes: what is in another replica's memory is not what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_key_is_changed_everywhere() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replicas = replicas(vec![store; 2]).await;
+    let manager = KeyManager::new(replicas[0].clone(), "acme".parse().unwrap());
+    let owner = account("a");
+    let remembered = async |record: &KeyRecord| {
+        assert!(is_live(&replicas[1], record).await);
+        assert!(from_memory(&replicas[1], record).is_some(), "it is in memory");
+    };
+    let found = async |record: &KeyRecord| replicas[1].find(record.fingerprint()).await.unwrap();
+
+    let key = manager.create(&owner, named("x")).await.unwrap().record().clone();
+    remembered(&key).await;
+    manager.rename(&owner, &key.id, "Staging".parse().unwrap()).await.unwrap();
+    let Some(Entry::Live(renamed)) = found(&key).await else { panic!("renamed, and gone") };
+    assert_eq!(renamed.name.as_str(), "Staging");
+
+    remembered(&key).await;
+    let new = manager.regenerate(&owner, &key.id).await.unwrap().record().clone();
+    assert!(matches!(found(&key).await, Some(Entry::Ended(_))), "the old secret still works");
+    assert!(matches!(found(&new).await, Some(Entry::Live(_))), "the new secret does not work");
+
+    remembered(&new).await;
+    let grace = Duration::from_hours(1);
+    let successor = manager.rotate(&owner, &new.id, grace).await.unwrap().record().clone();
+    let Some(Entry::Live(old)) = found(&new).await else { panic!("in its grace, and gone") };
+    assert!(old.expires_at.is_some(), "nobody has heard of the end of the grace");
+    assert!(matches!(found(&successor).await, Some(Entry::Live(_))));
+
+    remembered(&successor).await;
+    let last = manager.rotate(&owner, &successor.id, Duration::ZERO).await.unwrap();
+    let last = last.record().clone();
+    assert!(matches!(found(&successor).await, Some(Entry::Ended(_))), "there was no grace");
+    assert!(matches!(found(&last).await, Some(Entry::Live(_))));
+
+    remembered(&last).await;
+    assert!(manager.delete_all(&owner).await.unwrap() > 0);
+    for key in [&key, &new, &successor, &last] {
+        assert!(matches!(found(key).await, Some(Entry::Ended(_))));
+    }
+}
+
+/// Whoever closes is waited for no more, and does not answer from memory any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_closed_trusts_no_memory() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replicas = replicas(vec![store; 2]).await;
+    let key = insert(&replicas[0], record(&account("a"), time(0))).await;
+    replicas[0].settle().await;
+    assert!(is_live(&replicas[1], &key).await);
+    assert!(from_memory(&replicas[1], &key).is_some(), "it is in memory");
+    replicas[1].close().await;
+    assert_eq!(replicas[1].status().unwrap().lease, None);
+    let deleted = replicas[0].delete(&key.account, &key.id, time(1)).await.unwrap();
+    assert_eq!(deleted, Written::Done(()));
+    let began = Instant::now();
+    replicas[0].settle().await;
+    assert!(began.elapsed() < LEASE / 2, "who has closed is waited for");
+    assert!(!is_live(&replicas[1], &key).await);
+}
+
+/// A replica that was suspected while it was well begins again, and nobody waits for it twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_that_is_alive_comes_back_by_another_name() {
+    let store: Shared = Arc::new(MemoryStore::new());
+    let replica = replicas(vec![Arc::clone(&store)]).await.remove(0);
+    let before = replica.status().unwrap().id.unwrap();
+    store.suspect(&[before]).await.unwrap();
+    let after = async {
+        loop {
+            let status = replica.status().unwrap();
+            if status.id != Some(before) && status.lease.is_some() {
+                return status.id.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let after = soon(after).await;
+    let roll = store.roll().await.unwrap();
+    assert_eq!(roll.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [after]);
+    let began = Instant::now();
+    replica.settle().await;
+    assert!(began.elapsed() < LEASE / 2);
 }
 
 /// While the store is down, memory is trusted for no longer than the lease, unless somebody insists;

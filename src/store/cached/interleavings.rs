@@ -20,7 +20,7 @@ mod sync {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
     pub(super) use loom::sync::{Mutex, MutexGuard};
 
-    pub(super) const BOARDS: usize = 1;
+    pub(super) const BOARDS: usize = 2;
 }
 
 #[allow(dead_code, clippy::duplicate_mod, reason = "the same file, with other locks")]

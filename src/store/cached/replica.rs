@@ -32,8 +32,9 @@ pub(super) struct Replica {
     nudge: Notify,
     /// The version up to which everything has been dropped, as the store was told.
     applied: AtomicU64,
-    /// When that last had something new, on the clock; `u64::MAX` before.
-    changed_at: AtomicU64,
+    /// When the store was last asked with success, and when it last had something new.
+    heard_at: Moment,
+    changed_at: Moment,
     is_connected: AtomicBool,
 }
 
@@ -52,7 +53,10 @@ pub struct ReplicaStatus {
     /// For how long it may still answer from memory, if nothing more is heard from the store;
     /// `None`: it asks the store for every key.
     pub lease: Option<Duration>,
-    /// The version up to which it has dropped what changed, as of the last renewal.
+    /// How long ago the store was last asked, and answered: nothing is missing that was written before.
+    pub age: Option<Duration>,
+    /// The version up to which it has dropped what changed. How far it lies behind the store's, and who
+    /// else does, [`SharedRegistry::roll`] says.
     pub applied: Version,
     /// How long ago it last heard of a change.
     pub last_change: Option<Duration>,
@@ -69,7 +73,8 @@ impl Replica {
             clock,
             nudge: Notify::new(),
             applied: AtomicU64::new(0),
-            changed_at: AtomicU64::new(u64::MAX),
+            heard_at: Moment::never(),
+            changed_at: Moment::never(),
             is_connected: AtomicBool::new(false),
         }
     }
@@ -81,13 +86,12 @@ impl Replica {
 
     pub(super) fn status(&self) -> ReplicaStatus {
         let now = self.clock.elapsed();
-        let changed_at = self.changed_at.load(Ordering::Relaxed);
         ReplicaStatus {
             id: *self.id(),
             lease: self.lease.end().checked_sub(now).filter(|left| !left.is_zero()),
             applied: Version::new(self.applied.load(Ordering::Relaxed)),
-            last_change: (changed_at != u64::MAX)
-                .then(|| now.saturating_sub(Duration::from_nanos(changed_at))),
+            age: self.heard_at.ago(now),
+            last_change: self.changed_at.ago(now),
             is_connected: self.is_connected.load(Ordering::Relaxed),
         }
     }
@@ -149,6 +153,9 @@ impl Replica {
         // One whose lease has ended begins again: the store may have come back with less than it had.
         if let Some(id) = id.filter(|_| self.lease.covers(asked)) {
             changes = store.renew(id, applied).await?;
+            if changes.is_none() {
+                tracing::warn!(target: "tower_api_key", replica = %id, "others took this replica for dead: it begins again with an empty memory");
+            }
         }
         if changes.is_none() {
             applied = Version::default();
@@ -161,14 +168,14 @@ impl Replica {
         let latest = changes.latest();
         // Only now: what had changed is gone.
         self.lease.extend(asked + TRUST);
+        self.heard_at.is(asked);
         if matches!(changes, Changes::Forgotten { .. }) && applied != Version::default() {
             tracing::warn!(target: "tower_api_key", "the whole cache was dropped: the store has forgotten what changed meanwhile");
         }
         let is_news = latest != applied;
         if is_news {
             self.applied.store(latest.get(), Ordering::Relaxed);
-            let now = u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
-            self.changed_at.store(now, Ordering::Relaxed);
+            self.changed_at.is(self.clock.elapsed());
             tracing::debug!(target: "tower_api_key", version = latest.get(), "applied what was written elsewhere");
         }
         Ok(is_news)
@@ -214,6 +221,24 @@ impl Replica {
             ),
             _ => {}
         }
+    }
+}
+
+/// On the clock, once it has come.
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn never() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    fn is(&self, now: Duration) {
+        self.0.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX - 1), Ordering::Relaxed);
+    }
+
+    fn ago(&self, now: Duration) -> Option<Duration> {
+        let then = self.0.load(Ordering::Relaxed);
+        (then != u64::MAX).then(|| now.saturating_sub(Duration::from_nanos(then)))
     }
 }
 
