@@ -26,7 +26,7 @@ mod sync {
     pub(super) const BOARDS: usize = 64;
 }
 #[cfg(test)]
-mod interleavings;
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

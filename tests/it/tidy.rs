@@ -37,7 +37,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/uniform", "", ""),
     ("store/cached", "clock digest record store", "async_trait tokio tracing"),
     ("store/cached/settings", "", ""),
-    ("store/cached/lease", "", ""),
+    ("store/cached/lease", "store", ""),
     // A replica's name must be like no other's.
     ("store/cached/replica", "clock store", "rand tokio tracing"),
     ("store/cached/flights", "digest store", "futures_util"),
@@ -64,6 +64,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/contract/leaving", "store", "tokio"),
     ("store/contract/races", "record store", ""),
     ("store/contract/renewing", "record store", ""),
+    ("store/contract/roll", "digest store", "tokio"),
     ("store/contract/rotating", "record store", ""),
     ("store/contract/subject", "store", "tokio"),
     ("store/contract/taken", "record store", ""),
@@ -233,7 +234,7 @@ fn each_primitive_has_one_place() {
         "store/sqlite",
     ];
     let examined = ["", "/cap", "/collisions", "/ending", "/first", "/following", "/given"];
-    let examined = examined.into_iter().chain(["/handles", "/subject"]);
+    let examined = examined.into_iter().chain(["/handles", "/roll", "/subject"]);
     let examined = examined.map(|file| format!("store/contract{file}"));
     let mut all: Vec<_> = managed.into_iter().map(str::to_owned).chain(examined).collect();
     all.sort();
