@@ -11,6 +11,7 @@ needs curl curl
 needs cc gcc
 needs redis-server redis-server
 needs pgbouncer pgbouncer
+needs ip iproute2
 compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || needs postgres postgresql
 if [ "${#missing[@]}" -gt 0 ]; then
     run() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -24,8 +25,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
     run apt-get update -qq
     run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
 fi
-# A server that is missing even so is a failure; where mounting is not allowed, the tests of full and of
-# read-only disks are left out.
+# A server that is missing even so is a failure. Where mounting or networks of one's own are not allowed, the
+# tests of full and of read-only disks are left out, and those of replicas cut nobody off.
 export TOWER_API_KEY_TEST_SERVERS=required
 
 # Everything; the tests build and run the examples themselves. Then the documentation's programs.

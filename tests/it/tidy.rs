@@ -50,7 +50,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/redis/registry", "record store", "async_trait tokio"),
     ("store/redis/replicas", "store", "async_trait hex tokio"),
     ("store/redis/scripts", "record store", "redis"),
-    ("store/redis/server", "store", "redis rustls_native_certs tokio tokio_rustls"),
+    ("store/redis/server", "store", "futures_util redis rustls_native_certs tokio tokio_rustls"),
     // The contract looks at stores from outside, and at the manager, which relies on it.
     ("store/contract", "store", ""),
     ("store/contract/cap", "store", ""),
