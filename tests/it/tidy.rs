@@ -39,7 +39,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/cached/settings", "", ""),
     ("store/cached/lease", "store", ""),
     // A replica's name must be like no other's.
-    ("store/cached/replica", "clock store", "rand tokio tracing"),
+    ("store/cached/replica", "clock store", "futures_util rand tokio tracing"),
     ("store/cached/flights", "digest store", "futures_util"),
     ("store/cached/entries", "digest record store", "quick_cache"),
     ("store/redis", "digest store", "redis tokio"),

@@ -1,9 +1,11 @@
 //! The side of one replica: keeps its lease, drops what was written elsewhere, and says so.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, watch};
@@ -103,13 +105,13 @@ impl Replica {
         mut stopped: watch::Receiver<bool>,
         first: Arc<Notify>,
     ) {
-        let wake = || self.nudge();
-        tokio::select! {
+        {
+            let wake = || self.nudge();
+            // Keeping has no end, so this has none, even if there is nothing to watch.
+            let work = pin!(future::join(self.keep(&*store, &first), store.watch(&wake)));
             // Also when the sender is gone.
-            _ = stopped.wait_for(|&stopped| stopped) => {}
-            () = self.keep(&*store, &first) => {}
-            // The end of one that does not watch is no end.
-            () = async { store.watch(&wake).await; std::future::pending().await } => {}
+            let end = pin!(stopped.wait_for(|&stopped| stopped));
+            future::select(end, work).await;
         }
         // If the store is not there, a write or two will wait.
         let _ = tokio::time::timeout(LEASE, self.withdraw(&*store)).await;
