@@ -66,6 +66,7 @@ mod redis;
 mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod stored;
+mod turns;
 mod uniform;
 
 use std::error::Error;
@@ -82,7 +83,7 @@ pub use self::redis::{RedisOptions, RedisStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use cached::{CacheSettings, CachedStore, ReplicaStatus};
 pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
-pub use fleet::{Enrolled, LEASE, ReplicaId, Roll, SharedRegistry, settle};
+pub use fleet::{Enrolled, LEASE, Looks, ReplicaId, Roll, SharedRegistry, settle};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use self::index::Index;
 use super::{
-    CHANGES_KEPT, Change, Changes, Enrolled, Entry, KeyRegistry, KeyStore, Lookup, NewSecret,
-    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
+    CHANGES_KEPT, Change, Changes, Enrolled, Entry, KeyRegistry, KeyStore, Looks, Lookup,
+    NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -41,6 +41,7 @@ struct Shared {
     index: Index,
     books: Mutex<Books>,
     written: watch::Sender<()>,
+    looks: Looks,
 }
 
 /// What writes keep.
@@ -280,7 +281,7 @@ impl KeyRegistry for MemoryStore {
     }
 
     async fn settle(&self) {
-        fleet::settle(self).await;
+        fleet::settle(self, &self.0.looks).await;
     }
 }
 

@@ -46,8 +46,8 @@ use self::connections::Connections;
 pub use self::options::PostgresOptions;
 use self::transaction::{Milliseconds, Transaction};
 use super::{
-    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError,
-    Use, Version, Written, fleet,
+    Changes, KeyRegistry, KeyStore, Looks, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry,
+    StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -72,7 +72,9 @@ const USES_AT_ONCE: usize = 500;
 pub struct PostgresStore {
     verification: Connections,
     management: Connections,
+    renewal: Connections,
     replicas: Connections,
+    looks: Arc<Looks>,
     limit: Milliseconds,
 }
 
@@ -92,6 +94,7 @@ impl PostgresStore {
     pub fn close(&self) {
         self.verification.close();
         self.management.close();
+        self.renewal.close();
         self.replicas.close();
     }
 
@@ -343,7 +346,7 @@ impl KeyRegistry for PostgresStore {
     }
 
     async fn settle(&self) {
-        fleet::settle(self).await;
+        fleet::settle(self, &self.looks).await;
     }
 }
 
@@ -363,9 +366,9 @@ impl SharedRegistry for PostgresStore {
         replica: ReplicaId,
         applied: Version,
     ) -> Result<Option<Changes>, StoreError> {
-        let (connections, limit) = (self.replicas.clone(), self.limit);
+        let (connections, limit) = (self.renewal.clone(), self.limit);
         let renew = async move { replicas::renew(&connections, limit, replica, applied).await };
-        self.replicas.within_limit(renew).await
+        self.renewal.within_limit(renew).await
     }
 
     async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
@@ -378,11 +381,9 @@ impl SharedRegistry for PostgresStore {
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
-        self.read(&self.replicas, async move |mut transaction| {
-            let roll = replicas::roll(&mut transaction).await?;
-            transaction.end(roll).await
-        })
-        .await
+        let (connections, limit) = (self.replicas.clone(), self.limit);
+        let roll = async move { replicas::roll(&connections, limit).await };
+        self.replicas.within_limit(roll).await
     }
 
     async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {

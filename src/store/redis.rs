@@ -90,7 +90,7 @@ use tokio::time::Instant;
 use self::link::Link;
 pub use self::options::RedisOptions;
 use self::scripts::{Answer, Call, Keys};
-use super::{Found, KeyStore, Lookup, StoreError};
+use super::{Found, KeyStore, Looks, Lookup, StoreError};
 use crate::digest::Fingerprint;
 
 /// Keys in Redis; clones share the connections.
@@ -113,6 +113,7 @@ struct Shared {
     verification: Link,
     management: Link,
     keys: Keys,
+    looks: Looks,
 }
 
 impl RedisStore {
@@ -130,7 +131,7 @@ impl RedisStore {
     }
 
     fn new(verification: Link, management: Link, keys: Keys) -> Self {
-        Self(Arc::new(Shared { verification, management, keys }))
+        Self(Arc::new(Shared { verification, management, keys, looks: Looks::default() }))
     }
 }
 

@@ -30,8 +30,8 @@ use self::open::Pools;
 use self::row::columns;
 use self::statements::{active, changes, end, file, live, mark_used, note, supersede};
 use super::{
-    Changes, Found, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry,
-    StoreError, Use, Version, Written, fleet,
+    Changes, Found, KeyRegistry, KeyStore, Looks, Lookup, NewSecret, ReplicaId, Roll,
+    SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -54,6 +54,7 @@ use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 pub struct SqliteStore {
     verification: SqlitePool,
     management: SqlitePool,
+    looks: Arc<Looks>,
 }
 
 impl SqliteStore {
@@ -67,7 +68,7 @@ impl SqliteStore {
     /// are; [`Unavailable`](StoreError::Unavailable) when it cannot be opened.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let Pools { verification, management } = open::open(path.as_ref()).await?;
-        Ok(Self { verification, management })
+        Ok(Self { verification, management, looks: Arc::default() })
     }
 
     /// Closes the file; what is under way is finished first. Later calls fail.
@@ -296,7 +297,7 @@ impl KeyRegistry for SqliteStore {
     }
 
     async fn settle(&self) {
-        fleet::settle(self).await;
+        fleet::settle(self, &self.looks).await;
     }
 }
 

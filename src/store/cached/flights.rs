@@ -203,7 +203,7 @@ impl Drop for Landing {
 }
 
 /// The store panicked; what it said, for the log.
-fn panicked(panic: &(dyn Any + Send)) -> StoreError {
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> StoreError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     StoreError::unavailable("cached", format!("it panicked: {}", text.unwrap_or("(no message)")))

@@ -1,32 +1,35 @@
 //! The side of one replica: keeps its lease, drops what was written elsewhere, and says so.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future;
+use futures_util::{FutureExt as _, future};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
-use super::flights::Flights;
+use super::flights::{Flights, panicked};
 use super::lease::Lease;
 use crate::clock::Monotonic;
 use crate::store::fleet::{LEASE, TRUST};
 use crate::store::{Changes, ReplicaId, SharedRegistry, StoreError, Version};
 
 /// How often the lease is renewed when nothing happens.
-const RENEWAL: Duration = Duration::from_millis(250);
+const RENEWAL: Duration = Duration::from_millis(200);
 
 /// How soon a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Whoever has heard nothing from the store for so long begins again: it may have come back with less than it
+/// had.
+const AWAY: Duration = Duration::from_secs(3);
+
 /// What the cache and the task that keeps its lease share.
 pub(super) struct Replica {
-    /// Its name on the store's roll, once it may be there.
-    id: Mutex<Option<ReplicaId>>,
+    names: Mutex<Names>,
     lease: Arc<Lease>,
     flights: Arc<Flights>,
     clock: Arc<dyn Monotonic>,
@@ -37,13 +40,24 @@ pub(super) struct Replica {
     /// When the store was last asked with success, and when it last had something new.
     heard_at: Moment,
     changed_at: Moment,
-    is_connected: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+/// By which names the replica may be on the store's roll.
+#[derive(Default)]
+struct Names {
+    id: Option<ReplicaId>,
+    /// Whether it surely is there.
+    is_enrolled: bool,
+    /// Those by which it answers nothing any more.
+    former: Vec<ReplicaId>,
 }
 
 /// Ends the task when it is dropped.
 pub(super) struct Keeper {
     stop: watch::Sender<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the task has ended.
+    ended: watch::Receiver<()>,
 }
 
 /// How a replica stands with the store that it shares.
@@ -69,7 +83,7 @@ pub struct ReplicaStatus {
 impl Replica {
     pub(super) fn new(lease: Arc<Lease>, flights: Arc<Flights>, clock: Arc<dyn Monotonic>) -> Self {
         Self {
-            id: Mutex::default(),
+            names: Mutex::default(),
             lease,
             flights,
             clock,
@@ -77,7 +91,7 @@ impl Replica {
             applied: AtomicU64::new(0),
             heard_at: Moment::never(),
             changed_at: Moment::never(),
-            is_connected: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
         }
     }
 
@@ -89,44 +103,47 @@ impl Replica {
     pub(super) fn status(&self) -> ReplicaStatus {
         let now = self.clock.elapsed();
         ReplicaStatus {
-            id: *self.id(),
+            id: self.names().id,
             lease: self.lease.end().checked_sub(now).filter(|left| !left.is_zero()),
             applied: Version::new(self.applied.load(Ordering::Relaxed)),
             age: self.heard_at.ago(now),
             last_change: self.changed_at.ago(now),
-            is_connected: self.is_connected.load(Ordering::Relaxed),
+            is_connected: self.heard_at.ago(now).is_some()
+                && !self.has_failed.load(Ordering::Relaxed),
         }
     }
 
-    /// Enrols with the store, keeps the lease until it is stopped, and withdraws.
+    /// Keeps the lease until it is stopped, and goes off the store's roll.
     pub(super) async fn run<S: SharedRegistry>(
         self: Arc<Self>,
         store: Arc<S>,
         mut stopped: watch::Receiver<bool>,
         first: Arc<Notify>,
+        _ended: watch::Sender<()>,
     ) {
         {
             let wake = || self.nudge();
+            let watch = AssertUnwindSafe(store.watch(&wake)).catch_unwind();
             // Keeping has no end, so this has none, even if there is nothing to watch.
-            let work = pin!(future::join(self.keep(&*store, &first), store.watch(&wake)));
+            let work = pin!(future::join(self.keep(&*store, &first), watch));
             // Also when the sender is gone.
             let end = pin!(stopped.wait_for(|&stopped| stopped));
             future::select(end, work).await;
         }
+        self.leave();
         // If the store is not there, a write or two will wait.
         let _ = tokio::time::timeout(LEASE, self.withdraw(&*store)).await;
-    }
-
-    fn id(&self) -> MutexGuard<'_, Option<ReplicaId>> {
-        self.id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep<S: SharedRegistry>(&self, store: &S, first: &Notify) {
         let mut is_first = true;
         loop {
-            let renewed = tokio::time::timeout(LEASE, self.renew(store)).await;
-            let renewed =
-                renewed.unwrap_or(Err(StoreError::Timeout { store: "cached", limit: LEASE }));
+            let renewal = tokio::time::timeout(LEASE, self.renew(store));
+            let renewed = match AssertUnwindSafe(renewal).catch_unwind().await {
+                Ok(Ok(renewed)) => renewed,
+                Ok(Err(_)) => Err(StoreError::Timeout { store: "cached", limit: LEASE }),
+                Err(panic) => Err(panicked(&*panic)),
+            };
             self.log(&renewed);
             if std::mem::take(&mut is_first) {
                 first.notify_one();
@@ -145,85 +162,112 @@ impl Replica {
         }
     }
 
-    /// Renews the lease; whether there is something to say at once.
+    /// Renews the lease; whether there is something to say at once. May be given up at any place: the
+    /// next time goes on from there.
     async fn renew<S: SharedRegistry>(&self, store: &S) -> Result<bool, StoreError> {
+        if self.heard_at.ago(self.clock.elapsed()).is_some_and(|ago| ago >= AWAY) {
+            self.leave();
+        }
+        self.withdraw(store).await?;
+        let id = self.enrol(store).await?;
         // Whatever is written from here on may be missing in the answer.
         let asked = self.clock.elapsed();
-        let id = *self.id();
-        let mut applied = Version::new(self.applied.load(Ordering::Relaxed));
-        let mut changes = None;
-        // One whose lease has ended begins again: the store may have come back with less than it had.
-        if let Some(id) = id.filter(|_| self.lease.covers(asked)) {
-            changes = store.renew(id, applied).await?;
-            if changes.is_none() {
-                tracing::warn!(target: "tower_api_key", replica = %id, "others took this replica for dead: it begins again with an empty memory");
-            }
-        }
-        if changes.is_none() {
-            applied = Version::default();
-            self.withdraw(store).await?;
-            changes = self.begin(store).await?;
-        }
-        let changes =
-            changes.ok_or_else(|| StoreError::unavailable("cached", "refused a lease"))?;
+        let applied = Version::new(self.applied.load(Ordering::Relaxed));
+        let Some(changes) = store.renew(id, applied).await? else {
+            self.leave();
+            tracing::warn!(
+                target: "tower_api_key",
+                replica = %id,
+                "others took this replica for dead: it begins again with an empty memory"
+            );
+            return Err(StoreError::unavailable("cached", "it refused a lease"));
+        };
         self.flights.forget_changes(&changes);
-        let latest = changes.latest();
         // Only now: what had changed is gone.
         self.lease.extend(asked + TRUST);
         self.heard_at.is(asked);
+        let latest = changes.latest();
+        if latest == applied {
+            return Ok(false);
+        }
         if matches!(changes, Changes::Forgotten { .. }) && applied != Version::default() {
-            tracing::warn!(target: "tower_api_key", "the whole cache was dropped: the store has forgotten what changed meanwhile");
+            tracing::warn!(
+                target: "tower_api_key",
+                "the whole cache was dropped: the store has forgotten what changed meanwhile"
+            );
         }
-        let is_news = latest != applied;
-        if is_news {
-            self.applied.store(latest.get(), Ordering::Relaxed);
-            self.changed_at.is(self.clock.elapsed());
-            tracing::debug!(target: "tower_api_key", version = latest.get(), "applied what was written elsewhere");
-        }
-        Ok(is_news)
+        self.applied.store(latest.get(), Ordering::Relaxed);
+        self.changed_at.is(self.clock.elapsed());
+        tracing::debug!(target: "tower_api_key", version = latest.get(), "applied what was written");
+        Ok(true)
     }
 
-    /// Goes off the roll, where nobody waits for it any more.
-    async fn withdraw<S: SharedRegistry>(&self, store: &S) -> Result<(), StoreError> {
-        // First of all: from here on nothing is answered from memory.
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers nothing from memory any more, and gives its name up: it may be that of a suspect.
+    fn leave(&self) {
         self.lease.give_up(self.clock.elapsed());
-        let id = *self.id();
-        if let Some(id) = id {
-            store.withdraw(&[id]).await?;
+        self.heard_at.is_not();
+        let mut names = self.names();
+        let id = names.id.take();
+        names.former.extend(id);
+        names.is_enrolled = false;
+    }
+
+    /// Takes its former names off the roll, so that nobody waits for them.
+    async fn withdraw<S: SharedRegistry>(&self, store: &S) -> Result<(), StoreError> {
+        let former = self.names().former.clone();
+        if !former.is_empty() {
+            store.withdraw(&former).await?;
+            self.names().former.clear();
         }
         Ok(())
     }
 
-    /// Goes on the roll, with nothing in memory, by a new name: the old one may be that of a suspect.
-    async fn begin<S: SharedRegistry>(&self, store: &S) -> Result<Option<Changes>, StoreError> {
-        let mut id = [0; 16];
-        SysRng.try_fill_bytes(&mut id).map_err(|error| StoreError::unavailable("cached", error))?;
-        let id = ReplicaId::from_bytes(id);
-        // Before it is there: whether it came to be is not known if this fails.
-        *self.id() = Some(id);
+    /// Is on the roll, by a name of its own; as a new one, it begins with nothing in memory.
+    async fn enrol<S: SharedRegistry>(&self, store: &S) -> Result<ReplicaId, StoreError> {
+        let (id, is_enrolled) = {
+            let names = self.names();
+            (names.id, names.is_enrolled)
+        };
+        let id = match id {
+            Some(id) if is_enrolled => return Ok(id),
+            Some(id) => id,
+            None => ReplicaId::from_bytes(random()?),
+        };
+        // Noted before: whether it came to be there is not known if this fails.
+        self.names().id = Some(id);
         store.enrol(id).await?;
         self.applied.store(0, Ordering::Relaxed);
         self.flights.forget_all();
-        store.renew(id, Version::default()).await
+        self.names().is_enrolled = true;
+        Ok(id)
     }
 
     /// Once when it begins to fail, and once when it is over.
     fn log(&self, renewed: &Result<bool, StoreError>) {
-        let is_connected = renewed.is_ok();
-        let was_connected = self.is_connected.swap(is_connected, Ordering::Relaxed);
+        let had_failed = self.has_failed.swap(renewed.is_err(), Ordering::Relaxed);
         match renewed {
-            Err(error) if was_connected => tracing::warn!(
+            Err(error) if !had_failed => tracing::warn!(
                 target: "tower_api_key",
                 error = error as &dyn std::error::Error,
-                "the lease could not be renewed: keys will be looked up in the store"
+                "the lease could not be renewed: when it is over, keys will be looked up in the store"
             ),
-            Ok(_) if !was_connected => tracing::info!(
+            Ok(_) if had_failed => tracing::info!(
                 target: "tower_api_key",
-                "the lease was renewed: keys are answered from memory"
+                "the lease was renewed: keys are answered from memory again"
             ),
             _ => {}
         }
     }
+}
+
+fn random() -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|error| StoreError::unavailable("cached", error))?;
+    Ok(bytes)
 }
 
 /// On the clock, once it has come.
@@ -238,6 +282,10 @@ impl Moment {
         self.0.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX - 1), Ordering::Relaxed);
     }
 
+    fn is_not(&self) {
+        self.0.store(u64::MAX, Ordering::Relaxed);
+    }
+
     fn ago(&self, now: Duration) -> Option<Duration> {
         let then = self.0.load(Ordering::Relaxed);
         (then != u64::MAX).then(|| now.saturating_sub(Duration::from_nanos(then)))
@@ -248,9 +296,10 @@ impl Keeper {
     /// Starts the task; returns when it has tried to get a lease.
     pub(super) async fn start<S: SharedRegistry>(replica: Arc<Replica>, store: Arc<S>) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(());
         let first = Arc::new(Notify::new());
-        let task = tokio::spawn(replica.run(store, stopped, Arc::clone(&first)));
-        let keeper = Self { stop, task: Mutex::new(Some(task)) };
+        tokio::spawn(replica.run(store, stopped, Arc::clone(&first), end));
+        let keeper = Self { stop, ended };
         let _ = tokio::time::timeout(LEASE, first.notified()).await;
         keeper
     }
@@ -258,9 +307,7 @@ impl Keeper {
     /// Stops the task, and returns when the replica is off the roll, or cannot be taken off it.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(true);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            let _ = task.await;
-        }
+        // An error is what is waited for.
+        let _ = self.ended.clone().changed().await;
     }
 }

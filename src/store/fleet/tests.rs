@@ -106,8 +106,7 @@ struct Store {
     version: u8,
     /// At which version each key was deleted.
     deleted: [Option<u8>; KEYS],
-    /// The replica's row: its name, what it has applied, whether it is a suspect.
-    row: Option<(u8, u8, bool)>,
+    row: Option<Row>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -162,10 +161,17 @@ enum Writer {
 }
 
 /// [`Settling`], small: there is one suspect at most.
-type Began = (u8, Option<u8>, u8);
+type Began = (u8, Option<Row>, u8);
+
+/// The replica's row: its name, what it has applied, whether it is a suspect.
+type Row = (u8, u8, bool);
 
 fn id(name: u8) -> ReplicaId {
     ReplicaId::from_bytes([name; 16])
+}
+
+fn enrolled((name, applied, is_suspected): Row) -> Enrolled {
+    Enrolled { id: id(name), applied: Version::new(u64::from(applied)), is_suspected }
 }
 
 fn ticks(number: u8) -> Duration {
@@ -363,13 +369,13 @@ impl World {
 
     /// A writer looks at the roll, and does what the code says.
     fn look(&mut self, number: usize, since: u8, began: Option<Began>, without: Option<Guard>) {
-        let roll = self.store.roll();
+        let (first, roll) = (self.store.row, self.store.roll());
         let elapsed = ticks(self.now - since);
         let settling = match began {
             None => Settling::begin(&roll, elapsed),
-            Some((version, suspects, seen)) => Settling {
+            Some((version, first, seen)) => Settling {
                 version: Version::new(u64::from(version)),
-                suspects: suspects.map(id).into_iter().collect(),
+                first: first.map(enrolled).into_iter().collect(),
                 seen: ticks(seen),
             },
         };
@@ -380,7 +386,7 @@ impl World {
         if without == Some(Guard::LongSuspicion)
             && let Step::Over(gone) = &mut step
         {
-            *gone = suspects(&roll);
+            *gone = roll.replicas.iter().filter(|one| one.is_suspected).map(|one| one.id).collect();
         }
         match step {
             Step::Over(gone) => {
@@ -397,8 +403,7 @@ impl World {
         }
         if began.is_none() {
             let version = u8::try_from(settling.version.get()).unwrap();
-            let suspect = settling.suspects.first().map(|one| one.as_bytes()[0]);
-            let began = Some((version, suspect, self.now - since));
+            let began = Some((version, first, self.now - since));
             self.writers[number] = Writer::Waits { since, began };
         }
     }
@@ -419,13 +424,8 @@ impl Store {
     }
 
     fn roll(&self) -> Roll {
-        let version = |number: u8| Version::new(u64::from(number));
-        let replicas = self.row.map(|(one, applied, is_suspected)| Enrolled {
-            id: id(one),
-            applied: version(applied),
-            is_suspected,
-        });
-        Roll { version: version(self.version), replicas: replicas.into_iter().collect() }
+        let replicas = self.row.map(enrolled).into_iter().collect();
+        Roll { version: Version::new(u64::from(self.version)), replicas }
     }
 }
 

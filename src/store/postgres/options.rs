@@ -1,6 +1,7 @@
 //! How to reach the server, and how long to wait for it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -32,7 +33,7 @@ const PARAMETERS: [&str; 17] = [
     "options",
 ];
 
-/// How many connections there are for what replicas tell each other.
+/// How many connections there are for what replicas tell each other, beside the one of their renewals.
 const REPLICAS: u32 = 2;
 
 /// How a [`PostgresStore`] reaches its server.
@@ -93,7 +94,7 @@ impl PostgresOptions {
         self
     }
 
-    /// The most connections for management; 4 unless set. Three more are for what
+    /// The most connections for management; 4 unless set. Up to four more are for what
     /// [replicas](crate::docs::replicas) tell each other.
     #[must_use]
     pub fn with_management_connections(mut self, most: u32) -> Self {
@@ -120,7 +121,10 @@ impl PostgresOptions {
         Ok(PostgresStore {
             verification: Connections::new(server.clone(), verification, limit),
             management: Connections::new(server.clone(), management, limit),
+            // One that waits for nobody: who waits for the renewal must not keep it waiting.
+            renewal: Connections::new(server.clone(), 1, limit),
             replicas: Connections::new(server, REPLICAS, limit),
+            looks: Arc::default(),
             limit: Milliseconds::new(limit),
         })
     }

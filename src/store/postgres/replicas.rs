@@ -74,10 +74,18 @@ pub(super) async fn withdraw(
     run(connection, withdraw).await.map(drop)
 }
 
-pub(super) async fn roll(connection: &mut PgConnection) -> Result<Roll, sqlx::Error> {
-    let roll = "SELECT latest.version, encode(id, 'hex') AS id, applied, is_suspected
-                FROM tower_api_key.latest LEFT JOIN tower_api_key.replicas ON true";
-    let rows = run(connection, roll.to_owned()).await?;
+/// All in one message, too.
+pub(super) async fn roll(
+    connections: &Connections,
+    limit: Milliseconds,
+) -> Result<Roll, sqlx::Error> {
+    let roll = format!(
+        "SET LOCAL statement_timeout = {limit};
+         SELECT latest.version, encode(id, 'hex') AS id, applied, is_suspected
+         FROM tower_api_key.latest LEFT JOIN tower_api_key.replicas ON true"
+    );
+    let (lent, rows) = connections.start(roll).await?;
+    lent.give_back();
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let version = row::version(first.try_get("version")?);
     let mut replicas = Vec::new();

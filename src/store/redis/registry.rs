@@ -184,7 +184,7 @@ impl KeyRegistry for RedisStore {
     }
 
     async fn settle(&self) {
-        fleet::settle(self).await;
+        fleet::settle(self, &self.0.looks).await;
     }
 }
 
