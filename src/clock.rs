@@ -78,7 +78,9 @@ mod suspension {
         let monotonic = now(ClockId::MonotonicCoarse);
         let ahead = now(ClockId::RealtimeCoarse) - monotonic;
         if ahead.abs_diff(AHEAD.load(Ordering::Acquire)) > UNSEEN {
-            let suspended = now(ClockId::Boottime) - now(ClockId::Monotonic);
+            // In this order: what passes between the two is taken for suspension, and not for none.
+            let running = now(ClockId::Monotonic);
+            let suspended = now(ClockId::Boottime) - running;
             SUSPENDED.fetch_max(suspended, Ordering::Release);
             AHEAD.store(ahead, Ordering::Release);
         }

@@ -5,10 +5,11 @@
 //! answered from before it. For this, everything that writes must do it through the same
 //! [`CachedStore`] (or clones of it) that the layer reads from.
 //!
-//! **Another process's writes are seen late**: a key that was deleted elsewhere works here until what
-//! is cached of it is [`max_age`](CacheSettings::max_age) old, 30 seconds unless set, and a key that
-//! was made elsewhere may be unknown for [`unknown_max_age`](CacheSettings::unknown_max_age). The same
-//! goes for writes to the inner store itself.
+//! **Another process's writes** are final here when they are [settled](KeyRegistry::settle) there, if this
+//! is one of several [`shared`](CachedStore::shared) caches. With [`alone`](CachedStore::alone), and for what
+//! is written past every cache, they are seen late: a key that was deleted works here until what is cached
+//! of it is [`max_age`](CacheSettings::max_age) old, 30 seconds unless set, and a new one may be unknown for
+//! [`unknown_max_age`](CacheSettings::unknown_max_age).
 //!
 //! That there is no such key is cached, too. That the store failed or did not answer never is.
 
@@ -37,6 +38,7 @@ use self::lease::Lease;
 pub use self::replica::ReplicaStatus;
 use self::replica::{Keeper, Replica};
 pub use self::settings::CacheSettings;
+use super::turns::Turns;
 use super::{
     Changes, KeyRegistry, KeyStore, Lookup, NewSecret, SharedRegistry, StoreError, Use, Version,
     Written,
@@ -70,6 +72,8 @@ pub struct CachedStore<S> {
     flights: Arc<Flights>,
     /// The store's version up to which this process's own writes are gone from what is kept.
     applied: Arc<AtomicU64>,
+    /// Writes that end at once read once what they have changed.
+    reading: Arc<Turns<Result<Changes, StoreError>>>,
     lease: Arc<Lease>,
     stale_for: Duration,
     shared: Option<Arc<Shared>>,
@@ -107,6 +111,7 @@ impl<S> CachedStore<S> {
             // Beyond any version: the first write finds that everything since was forgotten. That
             // drops what is kept, which is at most `max_age` old anyway, and names the version.
             applied: Arc::new(AtomicU64::new(u64::MAX)),
+            reading: Arc::default(),
             lease: Arc::new(lease),
             stale_for: settings.insecure_stale_for,
             shared: None,
@@ -222,8 +227,11 @@ impl<S: KeyRegistry> CachedStore<S> {
     /// drops everything from a version that was applied up to the one that it then notes as applied,
     /// so the noted version is true whoever notes last.
     async fn catch_up(&self, mut doubt: Doubt<'_>) {
-        let since = Version::new(self.applied.load(Ordering::Acquire));
-        let latest = match self.store.changes(since).await {
+        let changes = self.reading.ask(async {
+            let since = Version::new(self.applied.load(Ordering::Acquire));
+            self.store.changes(since).await
+        });
+        let latest = match changes.await {
             Ok(changes) => {
                 self.flights.forget_changes(&changes);
                 doubt.settled = true;
@@ -368,6 +376,7 @@ impl<S> Clone for CachedStore<S> {
             clock: Arc::clone(&self.clock),
             flights: Arc::clone(&self.flights),
             applied: Arc::clone(&self.applied),
+            reading: Arc::clone(&self.reading),
             lease: Arc::clone(&self.lease),
             stale_for: self.stale_for,
             shared: self.shared.clone(),

@@ -1,6 +1,6 @@
 //! The contract is worth something: for each promise there is a store that breaks it, and is found out.
 
-mod faulty;
+pub(crate) mod faulty;
 mod keeping;
 mod racing;
 mod roll;

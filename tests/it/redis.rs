@@ -1,13 +1,17 @@
 //! Redis: which servers are refused, what is survived, what the data look like.
 
+use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future;
+use tokio::sync::Notify;
+use tower_api_key::store::contract::the_roll_is_kept_between_stores;
 use tower_api_key::{
     AccountId, Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
-    RedisStore, StoreError, Use, Version, Written,
+    RedisStore, SharedRegistry, StoreError, Use, Version, Written,
 };
 
 use crate::servers::{Redis, free_port};
@@ -299,18 +303,46 @@ async fn life_of_a_key(store: &RedisStore) {
     ));
 }
 
-#[tokio::test]
-async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
-    let Some(server) = Redis::start(&[]) else { return };
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrangebyscore zrem zscore xadd xtrim xrange xrevrange";
+/// A server with a user who has the documented rights and no others.
+fn with_documented_rights() -> Option<Redis> {
+    let server = Redis::start(&[])?;
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrangebyscore zrem zscore xadd xtrim xrange xrevrange publish subscribe";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
+    rights.push("&{tower-api-key}:changes");
     rights.extend(commands.iter().map(String::as_str));
     assert_eq!(server.cli(&rights), "OK");
-    let url = |password: &str| format!("redis://keys:{password}@127.0.0.1:{}", server.port());
+    Some(server)
+}
+
+fn url_of_the_user(server: &Redis, password: &str) -> String {
+    format!("redis://keys:{password}@127.0.0.1:{}", server.port())
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_and_no_others_is_enough() {
+    let Some(server) = with_documented_rights() else { return };
+    let url = |password: &str| url_of_the_user(&server, password);
     life_of_a_key(&RedisStore::connect(url("hunter2")).await.unwrap()).await;
     let refused = RedisStore::connect(url("hunter3")).await.unwrap_err();
     assert!(!format!("{refused} {refused:?}").contains("hunter3"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_for_replicas() {
+    let Some(server) = with_documented_rights() else { return };
+    let store = RedisStore::connect(url_of_the_user(&server, "hunter2")).await.unwrap();
+    let shared: Arc<dyn SharedRegistry> = Arc::new(store.clone());
+    soon(the_roll_is_kept_between_stores(&[shared])).await;
+    let is_told = Notify::new();
+    let wake = || is_told.notify_one();
+    let told = async {
+        // Once when it has begun to listen, and once for the write.
+        is_told.notified().await;
+        assert!(store.delete_all(&account("replicas"), time(1)).await.unwrap() > 0);
+        is_told.notified().await;
+    };
+    soon(future::select(pin!(store.watch(&wake)), pin!(told))).await;
 }
 
 // What is survived.

@@ -1,5 +1,6 @@
 //! Several replicas over one store: what one of them deletes is dead on all of them when that returns.
 
+mod held;
 mod processes;
 
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use futures_util::FutureExt as _;
 use tower_api_key::store::LEASE;
 use tower_api_key::{
     CacheSettings, CachedStore, Entry, Found, KeyManager, KeyRecord, KeyRegistry as _,
-    KeyStore as _, MemoryStore, PostgresStore, RedisStore, ReplicaId, SharedRegistry, SqliteStore,
-    Written,
+    KeyStore as _, MemoryStore, PostgresOptions, PostgresStore, RedisOptions, RedisStore,
+    ReplicaId, SharedRegistry, SqliteStore, Written,
 };
 
 use crate::servers::{PgBouncer, Postgres, Redis};
@@ -89,6 +90,7 @@ async fn deleted_means_dead(stores: Vec<Shared>, rounds: usize) {
         }
     }
     took.sort();
+    assert!(took[rounds / 2] < LEASE / 4, "nobody hears of writes: {:?}", took[rounds / 2]);
     println!("deleted everywhere: median {:.1?}, worst {:.1?}", took[rounds / 2], took[rounds - 1]);
     let latest = store.roll().await.unwrap().version;
     for replica in &replicas {
@@ -316,6 +318,57 @@ async fn a_suspect_that_is_alive_comes_back_by_another_name() {
     let began = Instant::now();
     replica.settle().await;
     assert!(began.elapsed() < LEASE / 2);
+}
+
+/// Many writes at once wait for each other's looks, and not for what keeps the lease.
+async fn many_writes_at_once_leave_the_lease_alone(stores: Vec<Shared>) {
+    const WRITERS: usize = 64;
+    let replicas = replicas(stores).await;
+    let names = || replicas.iter().map(|replica| replica.status().unwrap().id).collect::<Vec<_>>();
+    let before = names();
+    let manager = KeyManager::new(replicas[0].clone(), "acme".parse().unwrap());
+    let began = Instant::now();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let manager = manager.clone();
+            tokio::spawn(async move {
+                let owner = account(&format!("writer-{number}"));
+                while began.elapsed() < Duration::from_secs(3) {
+                    let id = manager.create(&owner, named("x")).await.unwrap().record().id.clone();
+                    manager.delete(&owner, &id).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        soon(writer).await.unwrap();
+    }
+    assert_eq!(names(), before, "somebody was taken for dead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_writes_at_once_leave_the_lease_alone_over_postgresql() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..2 {
+        let options = PostgresOptions::new(&url).unwrap();
+        let options = options.with_time_limit(Duration::from_secs(30));
+        stores.push(Arc::new(options.connect().await.unwrap()));
+    }
+    many_writes_at_once_leave_the_lease_alone(stores).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_writes_at_once_leave_the_lease_alone_over_redis() {
+    let Some(server) = Redis::shared() else { return };
+    let url = server.fresh_database();
+    let mut stores: Vec<Shared> = Vec::new();
+    for _ in 0..2 {
+        let options = RedisOptions::new(&url).with_time_limit(Duration::from_secs(30));
+        stores.push(Arc::new(options.connect().await.unwrap()));
+    }
+    many_writes_at_once_leave_the_lease_alone(stores).await;
 }
 
 /// While the store is down, memory is trusted for no longer than the lease, unless somebody insists;

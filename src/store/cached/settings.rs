@@ -19,16 +19,16 @@ pub struct CacheSettings {
     /// the record itself. 0 keeps none.
     pub max_live: usize,
     /// How long a live record or a tombstone is answered from memory, counted from before the store
-    /// was asked for it; 30 seconds unless set. This is also how long another process's writes may go
-    /// unseen.
+    /// was asked for it; 30 seconds unless set. This is also how long what is written past every cache,
+    /// or by another process beside [`alone`](crate::CachedStore::alone), may go unseen.
     pub max_age: Duration,
     /// How many fingerprints are kept that have no live record, unknown and ended ones together;
     /// 10,000 unless set. 0 keeps none. They have a space of their own: however many unknown keys are
     /// tried, no live record gives way to them.
     pub max_absent: usize,
     /// How long an unknown fingerprint is answered from memory, counted from before the store was
-    /// asked for it; 1 second unless set. So long, too, may a key that another process has just made
-    /// be refused.
+    /// asked for it; 1 second unless set. So long, too, may a key that was made past every cache be
+    /// refused.
     pub unknown_max_age: Duration,
     /// How old a read may be for another request to wait for its answer; 500 milliseconds unless set.
     /// After that, the next request asks the store anew: one read that is stuck must not hold up those

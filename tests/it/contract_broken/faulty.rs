@@ -11,10 +11,10 @@ use tower_api_key::{
     Written,
 };
 
-pub(super) type Said<T> = Result<Written<T>, StoreError>;
+pub(crate) type Said<T> = Result<Written<T>, StoreError>;
 
 #[async_trait::async_trait]
-pub(super) trait Faulty: Default + Send + Sync + 'static {
+pub(crate) trait Faulty: Default + Send + Sync + 'static {
     /// The store underneath, which has no fault.
     fn good(&self) -> &MemoryStore;
 
@@ -146,7 +146,7 @@ pub(super) fn found(good: &MemoryStore, fingerprint: Fingerprint) -> Option<Entr
     good.find(fingerprint).now_or_never().unwrap().unwrap()
 }
 
-pub(super) struct Broken<F>(pub(super) F);
+pub(crate) struct Broken<F>(pub(crate) F);
 
 impl<F: Faulty> KeyStore for Broken<F> {
     fn find(&self, fingerprint: Fingerprint) -> Lookup {

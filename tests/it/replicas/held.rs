@@ -1,0 +1,274 @@
+//! A replica over a store whose answers come when the test lets them, by a clock that the test sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tower_api_key::store::{LEASE, Looks, settle};
+use tower_api_key::{
+    CacheSettings, CachedStore, Changes, Entry, Fingerprint, KeyRecord, KeyRegistry as _,
+    KeyStore as _, Lookup, ManualClock, MemoryStore, ReplicaId, Roll, SharedRegistry as _, Version,
+    Written,
+};
+
+use crate::contract_broken::faulty::{Broken, Faulty};
+use crate::support::{account, record, soon, time};
+
+/// A store that answers truly, but when it is let.
+struct Held {
+    good: MemoryStore,
+    /// How many renewals may still be answered.
+    renewals: Semaphore,
+    withdrawals: Semaphore,
+    /// How many calls have come.
+    asked_to_renew: AtomicUsize,
+    asked_to_withdraw: AtomicUsize,
+    asked_to_find: AtomicUsize,
+    /// It came back with nothing in it.
+    has_lost_all: AtomicBool,
+    panics: AtomicBool,
+    /// How many times the roll was looked at; every other time it takes a while.
+    looks: AtomicUsize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        let many = || Semaphore::new(Semaphore::MAX_PERMITS / 2);
+        let number = AtomicUsize::default;
+        let no = AtomicBool::default;
+        Self {
+            good: MemoryStore::new(),
+            renewals: many(),
+            withdrawals: many(),
+            asked_to_renew: number(),
+            asked_to_withdraw: number(),
+            asked_to_find: number(),
+            has_lost_all: no(),
+            panics: no(),
+            looks: number(),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Faulty for Held {
+    fn good(&self) -> &MemoryStore {
+        &self.good
+    }
+
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        self.asked_to_find.fetch_add(1, Ordering::SeqCst);
+        if self.has_lost_all.load(Ordering::SeqCst) {
+            return Lookup::ready(Ok(None));
+        }
+        self.good.find(fingerprint)
+    }
+
+    async fn renew(&self, replica: ReplicaId, applied: Version) -> Option<Changes> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a store may do that");
+        let answer = self.good.renew(replica, applied).await.unwrap();
+        self.asked_to_renew.fetch_add(1, Ordering::SeqCst);
+        self.renewals.acquire().await.unwrap().forget();
+        answer
+    }
+
+    async fn withdraw(&self, replicas: &[ReplicaId]) {
+        self.asked_to_withdraw.fetch_add(1, Ordering::SeqCst);
+        self.withdrawals.acquire().await.unwrap().forget();
+        self.good.withdraw(replicas).await.unwrap();
+    }
+
+    async fn roll(&self) -> Roll {
+        if self.looks.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+            tokio::time::sleep(Duration::from_millis(9)).await;
+        }
+        self.good.roll().await.unwrap()
+    }
+}
+
+struct Replica {
+    store: Arc<Broken<Held>>,
+    cached: CachedStore<Arc<Broken<Held>>>,
+    clock: ManualClock,
+    key: Arc<KeyRecord>,
+}
+
+impl Replica {
+    /// With a lease of this moment, and a key in memory.
+    async fn new() -> Self {
+        let store = Arc::new(Broken(Held::default()));
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH);
+        clock.advance(Duration::from_secs(100));
+        let settings = CacheSettings::default();
+        let cached =
+            CachedStore::shared_with_clock(Arc::clone(&store), settings, clock.clone()).await;
+        let key = Arc::new(record(&account("a"), time(0)));
+        assert_eq!(store.insert(Arc::clone(&key), 9).await.unwrap(), Written::Done(()));
+        let replica = Self { store, cached, clock, key };
+        let heard = || replica.cached.status().unwrap().applied == Version::new(1);
+        replica.until(heard).await;
+        assert!(replica.is_live().await);
+        assert!(replica.answers_from_memory());
+        replica
+    }
+
+    fn held(&self) -> &Held {
+        &self.store.0
+    }
+
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        soon(async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn is_live(&self) -> bool {
+        matches!(self.cached.find(self.key.fingerprint()).await.unwrap(), Some(Entry::Live(_)))
+    }
+
+    /// Whether the store is not asked.
+    fn answers_from_memory(&self) -> bool {
+        let before = self.held().asked_to_find.load(Ordering::SeqCst);
+        let found = self.cached.find(self.key.fingerprint()).now_or_never();
+        assert!(found.is_some(), "the store underneath never waits");
+        self.held().asked_to_find.load(Ordering::SeqCst) == before
+    }
+
+    /// From now on no renewal is answered; returns when one has been asked for.
+    async fn hold_renewals(&self) {
+        self.held().renewals.forget_permits(Semaphore::MAX_PERMITS);
+        let before = self.held().asked_to_renew.load(Ordering::SeqCst);
+        let asked = || self.held().asked_to_renew.load(Ordering::SeqCst) > before;
+        self.until(asked).await;
+    }
+}
+
+fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+/// The answer to a renewal comes late: the lease is as old as the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_counts_from_before_the_store_was_asked() {
+    let replica = Replica::new().await;
+    replica.hold_renewals().await;
+    // It was asked for at this moment.
+    replica.clock.advance(milliseconds(500));
+    assert!(replica.answers_from_memory());
+    replica.held().renewals.add_permits(1);
+    let asked = replica.held().asked_to_renew.load(Ordering::SeqCst);
+    let again = || replica.held().asked_to_renew.load(Ordering::SeqCst) > asked;
+    // The next one is under way, so the answer has arrived.
+    replica.until(again).await;
+    replica.clock.advance(milliseconds(99));
+    assert!(replica.answers_from_memory());
+    assert_eq!(replica.cached.status().unwrap().lease, Some(milliseconds(1)));
+    replica.clock.advance(milliseconds(1));
+    assert!(!replica.answers_from_memory());
+    assert_eq!(replica.cached.status().unwrap().lease, None);
+    assert!(replica.is_live().await, "it is looked up");
+}
+
+/// Nobody waits for one that goes off the roll, so it must have stopped before.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_stops_before_it_says_so() {
+    let replica = Replica::new().await;
+    replica.held().withdrawals.forget_permits(Semaphore::MAX_PERMITS);
+    let closing = tokio::spawn({
+        let cached = replica.cached.clone();
+        async move { cached.close().await }
+    });
+    let said = || replica.held().asked_to_withdraw.load(Ordering::SeqCst) > 0;
+    replica.until(said).await;
+    assert!(!replica.answers_from_memory());
+    // Whoever closes it once more waits, too.
+    let again = tokio::time::timeout(milliseconds(20), replica.cached.close()).await;
+    assert!(again.is_err(), "it is still on the roll");
+    replica.held().withdrawals.add_permits(1);
+    soon(closing).await.unwrap();
+    soon(replica.cached.close()).await;
+    assert!(replica.store.roll().await.unwrap().replicas.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_stops_before_it_leaves() {
+    let replica = Replica::new().await;
+    replica.held().withdrawals.forget_permits(Semaphore::MAX_PERMITS);
+    let before = replica.cached.status().unwrap().id.unwrap();
+    replica.store.suspect(&[before]).await.unwrap();
+    let said = || replica.held().asked_to_withdraw.load(Ordering::SeqCst) > 0;
+    replica.until(said).await;
+    assert!(!replica.answers_from_memory());
+    replica.held().withdrawals.add_permits(10);
+    let comes_back = || replica.cached.status().unwrap().lease.is_some();
+    replica.until(comes_back).await;
+    assert_ne!(replica.cached.status().unwrap().id, Some(before));
+    let on_the_roll = replica.store.roll().await.unwrap().replicas;
+    assert!(on_the_roll.iter().all(|row| row.id != before));
+}
+
+/// A hiccup costs the lease, and neither the name nor the memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_short_silence_it_goes_on_with_what_it_has() {
+    let replica = Replica::new().await;
+    let before = replica.cached.status().unwrap().id;
+    replica.hold_renewals().await;
+    replica.clock.advance(milliseconds(2_500));
+    assert!(!replica.answers_from_memory());
+    replica.held().renewals.add_permits(100);
+    replica.until(|| replica.cached.status().unwrap().lease.is_some()).await;
+    assert!(replica.answers_from_memory());
+    assert_eq!(replica.cached.status().unwrap().id, before);
+}
+
+/// A store that was away for long may be another, with less in it, whatever its version.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_silence_it_begins_again() {
+    let replica = Replica::new().await;
+    let before = replica.cached.status().unwrap().id;
+    replica.hold_renewals().await;
+    replica.clock.advance(Duration::from_secs(4));
+    replica.held().has_lost_all.store(true, Ordering::SeqCst);
+    replica.held().renewals.add_permits(100);
+    let comes_back = || {
+        let status = replica.cached.status().unwrap();
+        status.lease.is_some() && status.id != before
+    };
+    replica.until(comes_back).await;
+    assert!(!replica.is_live().await, "that was in the memory of before");
+}
+
+/// A store that panics is one that does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_does_not_end_the_renewals() {
+    let replica = Replica::new().await;
+    replica.held().panics.store(true, Ordering::SeqCst);
+    replica.until(|| !replica.cached.status().unwrap().is_connected).await;
+    replica.held().panics.store(false, Ordering::SeqCst);
+    replica.clock.advance(milliseconds(700));
+    replica.until(|| replica.cached.status().unwrap().lease.is_some()).await;
+    assert!(replica.cached.status().unwrap().is_connected);
+}
+
+/// However long the looks take: the first write suspects, the second strikes off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_replica_costs_two_writes_also_where_looks_take_their_time() {
+    let store = Broken(Held::default());
+    for round in 0..4 {
+        store.enrol(ReplicaId::from_bytes([7; 16])).await.unwrap();
+        let key = Arc::new(record(&account("a"), time(0)));
+        assert_eq!(store.insert(key, 1000).await.unwrap(), Written::Done(()));
+        for _ in 0..2 {
+            let began = Instant::now();
+            settle(&store, &Looks::default()).await;
+            let took = began.elapsed();
+            assert!(took >= LEASE && took < LEASE + milliseconds(150), "{round}: {took:?}");
+        }
+        assert!(store.roll().await.unwrap().replicas.is_empty(), "in round {round}");
+    }
+}
