@@ -35,6 +35,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/memory/index", "digest store", ""),
     ("store/stored", "digest record store", "thiserror"),
     ("store/uniform", "", ""),
+    ("store/turns", "store", "tokio"),
     ("store/cached", "clock digest record store", "async_trait tokio tracing"),
     ("store/cached/settings", "", ""),
     ("store/cached/lease", "store", ""),
