@@ -69,8 +69,15 @@ async fn main() -> ExitCode {
 async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
     let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
+    let webhooks = Webhooks::open(flags.webhooks_file())?;
+    let certificate = certificate::load_or_make(&flags)?;
+
+    // Bound before the first key is made: a port in use must not cost the only sight of the key. And before
+    // the other servers hear of this one, and wait for it.
+    let https = listen(flags.https_addr)?;
+    let http = listen(flags.http_addr)?;
+
     let Opened { store, file } = open(&flags.store()).await?;
-    // Other servers may use the same store: what one of them deletes is dead in all.
     let settings = CacheSettings::default();
     let cached = match flags.cache {
         // What any of the servers that share the store deletes is dead in all of them.
@@ -82,12 +89,6 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         Some(cached) => Arc::new(cached.clone()),
         None => Arc::new(store),
     };
-    let webhooks = Webhooks::open(flags.webhooks_file())?;
-    let certificate = certificate::load_or_make(&flags)?;
-
-    // Bound before the first key is made: a port in use must not cost the only sight of the key.
-    let https = listen(flags.https_addr)?;
-    let http = listen(flags.http_addr)?;
     let base = format!("https://{}", reachable(https.local_addr()?));
     println!("https://{}", https.local_addr()?);
     println!("http://{}", http.local_addr()?);
