@@ -173,6 +173,8 @@ fn report_times(name: &str, what: &str, mut took: Vec<Duration>) {
 
 /// What the store does for replicas that do nothing.
 fn at_rest(name: &str, what: &str, replicas: &[Replica], count: impl Fn() -> u64) {
+    // What was done before is counted late.
+    std::thread::sleep(AT_REST);
     let before = count();
     std::thread::sleep(AT_REST);
     #[allow(clippy::cast_precision_loss, reason = "a count of some seconds' work")]
