@@ -46,10 +46,9 @@ pub(super) struct Replica {
 /// By which names the replica may be on the store's roll.
 #[derive(Default)]
 struct Names {
+    /// That by which it is there.
     id: Option<ReplicaId>,
-    /// Whether it surely is there.
-    is_enrolled: bool,
-    /// Those by which it answers nothing any more.
+    /// Those by which it answers nothing.
     former: Vec<ReplicaId>,
 }
 
@@ -132,18 +131,14 @@ impl Replica {
         }
         self.leave();
         // If the store is not there, a write or two will wait.
-        let _ = tokio::time::timeout(LEASE, self.withdraw(&*store)).await;
+        let _ = self.withdraw(&*store).await;
     }
 
     async fn keep<S: SharedRegistry>(&self, store: &S, first: &Notify) {
         let mut is_first = true;
         loop {
-            let renewal = tokio::time::timeout(LEASE, self.renew(store));
-            let renewed = match AssertUnwindSafe(renewal).catch_unwind().await {
-                Ok(Ok(renewed)) => renewed,
-                Ok(Err(_)) => Err(StoreError::Timeout { store: "cached", limit: LEASE }),
-                Err(panic) => Err(panicked(&*panic)),
-            };
+            let renewed = AssertUnwindSafe(self.renew(store)).catch_unwind().await;
+            let renewed = renewed.unwrap_or_else(|panic| Err(panicked(&*panic)));
             self.log(&renewed);
             if std::mem::take(&mut is_first) {
                 first.notify_one();
@@ -162,8 +157,8 @@ impl Replica {
         }
     }
 
-    /// Renews the lease; whether there is something to say at once. May be given up at any place: the
-    /// next time goes on from there.
+    /// Renews the lease; whether there is something to say at once. One that fails is continued by the
+    /// next.
     async fn renew<S: SharedRegistry>(&self, store: &S) -> Result<bool, StoreError> {
         if self.heard_at.ago(self.clock.elapsed()).is_some_and(|ago| ago >= AWAY) {
             self.leave();
@@ -173,7 +168,7 @@ impl Replica {
         // Whatever is written from here on may be missing in the answer.
         let asked = self.clock.elapsed();
         let applied = Version::new(self.applied.load(Ordering::Relaxed));
-        let Some(changes) = store.renew(id, applied).await? else {
+        let Some(changes) = in_time(store.renew(id, applied)).await? else {
             self.leave();
             tracing::warn!(
                 target: "tower_api_key",
@@ -213,36 +208,34 @@ impl Replica {
         let mut names = self.names();
         let id = names.id.take();
         names.former.extend(id);
-        names.is_enrolled = false;
     }
 
     /// Takes its former names off the roll, so that nobody waits for them.
     async fn withdraw<S: SharedRegistry>(&self, store: &S) -> Result<(), StoreError> {
         let former = self.names().former.clone();
         if !former.is_empty() {
-            store.withdraw(&former).await?;
+            in_time(store.withdraw(&former)).await?;
             self.names().former.clear();
         }
         Ok(())
     }
 
-    /// Is on the roll, by a name of its own; as a new one, it begins with nothing in memory.
+    /// Is on the roll; as a new one, with nothing in memory.
     async fn enrol<S: SharedRegistry>(&self, store: &S) -> Result<ReplicaId, StoreError> {
-        let (id, is_enrolled) = {
-            let names = self.names();
-            (names.id, names.is_enrolled)
-        };
-        let id = match id {
-            Some(id) if is_enrolled => return Ok(id),
-            Some(id) => id,
-            None => ReplicaId::from_bytes(random()?),
-        };
-        // Noted before: whether it came to be there is not known if this fails.
-        self.names().id = Some(id);
-        store.enrol(id).await?;
+        let id = self.names().id;
+        if let Some(id) = id {
+            return Ok(id);
+        }
+        // Each name is tried once. One that may or may not be on the roll may be struck off it late, by
+        // whoever waited for it.
+        let id = ReplicaId::from_bytes(random()?);
+        self.names().former.push(id);
+        in_time(store.enrol(id)).await?;
         self.applied.store(0, Ordering::Relaxed);
         self.flights.forget_all();
-        self.names().is_enrolled = true;
+        let mut names = self.names();
+        names.former.retain(|former| *former != id);
+        names.id = Some(id);
         Ok(id)
     }
 
@@ -262,6 +255,11 @@ impl Replica {
             _ => {}
         }
     }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let ended = tokio::time::timeout(LEASE, call).await;
+    ended.unwrap_or(Err(StoreError::Timeout { store: "cached", limit: LEASE }))
 }
 
 fn random() -> Result<[u8; 16], StoreError> {

@@ -1,7 +1,8 @@
 //! A replica over a store whose answers come when the test lets them, by a clock that the test sets.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
@@ -22,6 +23,9 @@ struct Held {
     /// How many renewals may still be answered.
     renewals: Semaphore,
     withdrawals: Semaphore,
+    enrolments: Semaphore,
+    /// By which names somebody enrolled.
+    names: Mutex<Vec<ReplicaId>>,
     /// How many calls have come.
     asked_to_renew: AtomicUsize,
     asked_to_withdraw: AtomicUsize,
@@ -42,6 +46,8 @@ impl Default for Held {
             good: MemoryStore::new(),
             renewals: many(),
             withdrawals: many(),
+            enrolments: many(),
+            names: Mutex::default(),
             asked_to_renew: number(),
             asked_to_withdraw: number(),
             asked_to_find: number(),
@@ -64,6 +70,12 @@ impl Faulty for Held {
             return Lookup::ready(Ok(None));
         }
         self.good.find(fingerprint)
+    }
+
+    async fn enrol(&self, replica: ReplicaId) {
+        self.names.lock().unwrap().push(replica);
+        self.good.enrol(replica).await.unwrap();
+        self.enrolments.acquire().await.unwrap().forget();
     }
 
     async fn renew(&self, replica: ReplicaId, applied: Version) -> Option<Changes> {
@@ -210,6 +222,26 @@ async fn who_is_refused_stops_before_it_leaves() {
     assert_ne!(replica.cached.status().unwrap().id, Some(before));
     let on_the_roll = replica.store.roll().await.unwrap().replicas;
     assert!(on_the_roll.iter().all(|row| row.id != before));
+}
+
+/// Whoever waits for a name may strike it off late: one that may be on the roll already is not tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_tried_once() {
+    let replica = Replica::new().await;
+    let held = replica.held();
+    held.enrolments.forget_permits(Semaphore::MAX_PERMITS);
+    let first = replica.cached.status().unwrap().id.unwrap();
+    replica.store.suspect(&[first]).await.unwrap();
+    let tried = || held.names.lock().unwrap().len();
+    // The answer to the second comes too late.
+    replica.until(|| tried() == 3).await;
+    held.enrolments.add_permits(1);
+    replica.until(|| replica.cached.status().unwrap().lease.is_some()).await;
+    let names = held.names.lock().unwrap().clone();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{names:?}");
+    let on_the_roll = replica.store.roll().await.unwrap().replicas;
+    let on_the_roll: Vec<_> = on_the_roll.iter().map(|row| row.id).collect();
+    assert_eq!(on_the_roll, [replica.cached.status().unwrap().id.unwrap()]);
 }
 
 /// A hiccup costs the lease, and neither the name nor the memory.
