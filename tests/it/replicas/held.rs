@@ -83,6 +83,10 @@ impl Faulty for Held {
         let answer = self.good.renew(replica, applied).await.unwrap();
         self.asked_to_renew.fetch_add(1, Ordering::SeqCst);
         self.renewals.acquire().await.unwrap().forget();
+        if self.has_lost_all.load(Ordering::SeqCst) {
+            // Of what was lost, nothing is told.
+            return Some(Changes::Known { latest: answer?.latest(), changes: Vec::new() });
+        }
         answer
     }
 
