@@ -336,7 +336,7 @@ async fn many_writes_at_once_leave_the_lease_alone(stores: Vec<Shared>) {
 }
 
 async fn write_at_once(replica: &Replica) {
-    const WRITERS: usize = 64;
+    const WRITERS: usize = 128;
     let manager = KeyManager::new(replica.clone(), "acme".parse().unwrap());
     let began = Instant::now();
     let writers: Vec<_> = (0..WRITERS)
