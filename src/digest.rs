@@ -122,5 +122,18 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// A number that two texts have together, and no two others: half of a SHA-256. Each text is told from
+/// the next by its length.
+pub(crate) fn name_of(texts: [&str; 2]) -> u128 {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    let (halves, _) = digest.as_chunks::<16>();
+    u128::from_le_bytes(halves[0])
+}
+
 #[cfg(test)]
 mod tests;

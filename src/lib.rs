@@ -68,6 +68,7 @@ mod policy;
 mod rejection;
 
 mod clock;
+mod events;
 mod record;
 
 pub mod manage;
@@ -102,14 +103,15 @@ pub struct Readme;
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Fingerprint, KeyDigest};
+pub use events::{KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
-pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey};
+pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, Principal};
 pub use middleware::ApiKeyLayer;
 pub use record::{
-    AccountId, EndCause, Environment, Hint, InvalidText, KeyId, KeyName, KeyPrefix, KeyRecord,
-    Scope, Scopes, Tombstone,
+    AccountId, Actor, EndCause, Environment, Hint, IdempotencyKey, InvalidText, KeyId, KeyName,
+    KeyPrefix, KeyRecord, Scope, Scopes, Tombstone,
 };
 pub use rejection::{Refusal, Rejection, RejectionKind};
 #[cfg(feature = "sqlite")]

@@ -29,18 +29,24 @@
 //! never half done. `regenerate` and `rotate` look at the key first and change it then; if it was
 //! deleted in between, they find no key.
 
+#[cfg(feature = "manage-api")]
+#[cfg_attr(docsrs, doc(cfg(feature = "manage-api")))]
+pub mod api;
 mod generate;
 mod new_key;
+mod principal;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::new_key::NewKey;
 use self::new_key::{expiry, to_milliseconds};
+pub use self::principal::Principal;
 use crate::clock::{Clock, SystemClock};
 use crate::digest::KeyDigest;
+use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::key::{ApiKey, RevealedKey};
-use crate::record::{AccountId, KeyId, KeyName, KeyPrefix, KeyRecord};
+use crate::record::{AccountId, Actor, KeyId, KeyName, KeyPrefix, KeyRecord};
 use crate::store::{KeyRegistry, NewSecret, StoreError, Written};
 
 /// Active keys an account may have, unless the manager is told otherwise.
@@ -58,6 +64,8 @@ pub struct KeyManager {
     limit: usize,
     clock: Arc<dyn Clock>,
     settles: bool,
+    listeners: Listeners,
+    actor: Option<Actor>,
 }
 
 impl KeyManager {
@@ -69,7 +77,24 @@ impl KeyManager {
             limit: DEFAULT_KEY_LIMIT,
             clock: Arc::new(SystemClock),
             settles: true,
+            listeners: Listeners::default(),
+            actor: None,
         }
+    }
+
+    /// Tells `listener` of everything that is done, beside those that were told to listen before.
+    #[must_use]
+    pub fn with_events(mut self, listener: impl KeyEvents) -> Self {
+        self.listeners = self.listeners.and(listener);
+        self
+    }
+
+    /// Says who does what this manager is told to do, for the log and the [events](KeyEvents): a clone
+    /// for each request.
+    #[must_use]
+    pub fn acting_for(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
     }
 
     /// Returns from writes as soon as they are durable, when other replicas may go on answering from
@@ -127,8 +152,10 @@ impl KeyManager {
     /// # Errors
     ///
     /// [`LimitReached`](ManageError::LimitReached) at the cap, [`InvalidExpiry`](ManageError::InvalidExpiry)
-    /// unless the expiry is ahead and before the year 10000, and what every call may return:
-    /// [`Store`](ManageError::Store) and, where a key is made, [`Randomness`](ManageError::Randomness).
+    /// unless the expiry is ahead and before the year 10000, with an idempotency key
+    /// [`AlreadyMade`](ManageError::AlreadyMade) and [`Reused`](ManageError::Reused), and what every call
+    /// may return: [`Store`](ManageError::Store) and, where a key is made,
+    /// [`Randomness`](ManageError::Randomness).
     pub async fn create(&self, account: &AccountId, new: NewKey) -> Result<IssuedKey, ManageError> {
         let now = self.now();
         let new = new.settled(now)?;
@@ -136,8 +163,14 @@ impl KeyManager {
             let issued = self.draft(account, &new, now)?;
             let written =
                 self.settled(self.registry.insert(Arc::clone(&issued.record), self.limit)).await?;
+            if !matches!(written, Written::Done(())) && new.idempotency_key.is_some() {
+                // Full, or taken: by the key that an earlier call has made?
+                if let Some(earlier) = self.registry.get(account, &issued.record.id).await? {
+                    return Err(new.made_before(earlier));
+                }
+            }
             if self.outcome(written)?.is_some() {
-                return Ok(issued.logged("key created"));
+                return Ok(self.created(issued));
             }
         }
         Err(ManageError::NoFreeKey)
@@ -161,7 +194,7 @@ impl KeyManager {
             match self.settled(self.registry.insert_first(Arc::clone(&issued.record))).await? {
                 Written::Refused => return Ok(None),
                 written if self.outcome(written)?.is_some() => {
-                    return Ok(Some(issued.logged("key created")));
+                    return Ok(Some(self.created(issued)));
                 }
                 _ => {}
             }
@@ -204,7 +237,8 @@ impl KeyManager {
     ) -> Result<Arc<KeyRecord>, ManageError> {
         let renamed = self.settled(self.registry.rename(account, id, name)).await?;
         let record = self.outcome(renamed)?.ok_or(ManageError::NotFound)?;
-        log("key renamed", &record);
+        self.log("key renamed", &record);
+        self.listeners.tell(&KeyEvent::Renamed { key: &record, by: self.actor.as_ref() });
         Ok(record)
     }
 
@@ -227,7 +261,10 @@ impl KeyManager {
             let secret = NewSecret::new(KeyDigest::of(key.text()), key.hint());
             let replaced = self.settled(self.registry.replace(account, id, secret, now)).await?;
             if let Some(record) = self.outcome(replaced)? {
-                return Ok(IssuedKey { record, key }.logged("key regenerated"));
+                self.log("key regenerated", &record);
+                self.listeners
+                    .tell(&KeyEvent::Regenerated { key: &record, by: self.actor.as_ref() });
+                return Ok(IssuedKey { record, key });
             }
         }
         Err(ManageError::NoFreeKey)
@@ -267,8 +304,11 @@ impl KeyManager {
                 .settled(self.registry.rotate(account, id, successor, grace_ends, self.limit))
                 .await?;
             if self.outcome(rotated)?.is_some() {
-                log("key rotated", &old);
-                return Ok(issued.logged("key created"));
+                self.log("key rotated", &old);
+                self.log("key created", &issued.record);
+                let (successor, by) = (&*issued.record, self.actor.as_ref());
+                self.listeners.tell(&KeyEvent::Rotated { key: &old, successor, by });
+                return Ok(issued);
             }
         }
         Err(ManageError::NoFreeKey)
@@ -283,7 +323,10 @@ impl KeyManager {
     pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
         let deleted = self.settled(self.registry.delete(account, id, self.now())).await?;
         self.outcome(deleted)?.ok_or(ManageError::NotFound)?;
-        tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), "key deleted");
+        let by = self.actor.as_ref();
+        let actor = by.map(Actor::as_str);
+        tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), actor, "key deleted");
+        self.listeners.tell(&KeyEvent::Deleted { account, key: id, by });
         Ok(())
     }
 
@@ -294,7 +337,10 @@ impl KeyManager {
     /// [`Store`](ManageError::Store).
     pub async fn delete_all(&self, account: &AccountId) -> Result<usize, ManageError> {
         let deleted = self.settled(self.registry.delete_all(account, self.now())).await?;
-        tracing::info!(target: "tower_api_key", deleted, account = account.as_str(), "all keys of the account deleted");
+        let by = self.actor.as_ref();
+        let actor = by.map(Actor::as_str);
+        tracing::info!(target: "tower_api_key", deleted, account = account.as_str(), actor, "all keys of the account deleted");
+        self.listeners.tell(&KeyEvent::DeletedAll { account, count: deleted, by });
         Ok(deleted)
     }
 
@@ -327,7 +373,7 @@ impl KeyManager {
             scopes: new.scopes.clone(),
             hint: key.hint(),
             expires_at: new.expires_at,
-            ..KeyRecord::new(generate::id()?, account.clone(), new.name.clone(), digest, now)
+            ..KeyRecord::new(new.id(account)?, account.clone(), new.name.clone(), digest, now)
         };
         Ok(IssuedKey { record: Arc::new(record), key })
     }
@@ -343,7 +389,26 @@ impl KeyManager {
         }
     }
 
-    fn now(&self) -> SystemTime {
+    fn created(&self, issued: IssuedKey) -> IssuedKey {
+        self.log("key created", &issued.record);
+        self.listeners.tell(&KeyEvent::Created { key: &issued.record, by: self.actor.as_ref() });
+        issued
+    }
+
+    fn log(&self, what: &'static str, record: &KeyRecord) {
+        tracing::info!(
+            target: "tower_api_key",
+            key_id = %record.id,
+            key_name = record.name.as_str(),
+            account = record.account.as_str(),
+            fingerprint = %record.fingerprint(),
+            actor = self.actor.as_ref().map(Actor::as_str),
+            "{what}"
+        );
+    }
+
+    /// By the manager's clock; in whole milliseconds, as records have it.
+    pub(crate) fn now(&self) -> SystemTime {
         to_milliseconds(self.clock.now())
     }
 }
@@ -382,28 +447,12 @@ impl IssuedKey {
     pub fn reveal(self) -> RevealedKey {
         self.key.reveal()
     }
-
-    fn logged(self, what: &'static str) -> Self {
-        log(what, &self.record);
-        self
-    }
 }
 
 impl std::fmt::Debug for IssuedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IssuedKey").field("record", &self.record).finish_non_exhaustive()
     }
-}
-
-fn log(what: &'static str, record: &KeyRecord) {
-    tracing::info!(
-        target: "tower_api_key",
-        key_id = %record.id,
-        key_name = record.name.as_str(),
-        account = record.account.as_str(),
-        fingerprint = %record.fingerprint(),
-        "{what}"
-    );
 }
 
 /// Why a key could not be managed. Nothing was stored, except where [`Store`](Self::Store) says so.
@@ -428,6 +477,13 @@ pub enum ManageError {
     /// The key was rotated already: its successor stands beside it until its grace is over.
     #[error("the key was rotated already: use its successor, and delete this one when you can")]
     AlreadyRotated,
+    /// A call with this idempotency key has made this key before. Its secret was shown then.
+    #[error("this was done before: {} was made", .0.id)]
+    AlreadyMade(Arc<KeyRecord>),
+    /// A call with this idempotency key has made a key before, which is not like the one that is
+    /// wanted now.
+    #[error("the idempotency key was used before, for another key")]
+    Reused,
     /// The system's random number generator failed.
     #[error("the system's random number generator failed")]
     Randomness(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -5,7 +5,8 @@ mod text;
 use std::time::SystemTime;
 
 pub use text::{
-    AccountId, Environment, Hint, InvalidText, KeyId, KeyName, KeyPrefix, Scope, Scopes,
+    AccountId, Actor, Environment, Hint, IdempotencyKey, InvalidText, KeyId, KeyName, KeyPrefix,
+    Scope, Scopes,
 };
 
 use crate::digest::{Fingerprint, KeyDigest};

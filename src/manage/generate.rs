@@ -8,8 +8,9 @@ use rand::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
 use super::ManageError;
+use crate::digest;
 use crate::key::{ApiKey, RANDOM_DIGITS};
-use crate::record::{Environment, KeyId, KeyPrefix};
+use crate::record::{AccountId, Environment, IdempotencyKey, KeyId, KeyPrefix};
 
 /// Base62 digits of an id: 62^22 > 2^128.
 const ID_DIGITS: usize = 22;
@@ -27,6 +28,12 @@ pub(super) fn key(
 pub(super) fn id() -> Result<KeyId, ManageError> {
     let text = format!("key_{}", *base62(ID_DIGITS)?);
     text.parse().map_err(|error| ManageError::Randomness(Box::new(error)))
+}
+
+/// The id that belongs to an idempotency key: of 128 bits of a hash of the account and the key.
+pub(super) fn id_of(account: &AccountId, key: &IdempotencyKey) -> Result<KeyId, ManageError> {
+    let name = digest::name_of([account.as_str(), key.as_str()]);
+    format!("key_{name:032x}").parse().map_err(|error| ManageError::Randomness(Box::new(error)))
 }
 
 fn base62(digits: usize) -> Result<Zeroizing<String>, ManageError> {

@@ -1,9 +1,10 @@
 //! What a new key is to be, and which times can be kept.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::ManageError;
-use crate::record::{Environment, KeyName, KeyRecord, Scopes};
+use super::{ManageError, generate};
+use crate::record::{AccountId, Environment, IdempotencyKey, KeyId, KeyName, KeyRecord, Scopes};
 
 /// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
 const LATEST: Duration = Duration::from_hours(70_389_528);
@@ -16,12 +17,19 @@ pub struct NewKey {
     pub(super) environment: Option<Environment>,
     pub(super) scopes: Scopes,
     pub(super) expires_at: Option<SystemTime>,
+    pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
 impl NewKey {
     /// A key with a name, for every environment, without scopes, that does not expire.
     pub fn new(name: KeyName) -> Self {
-        Self { name, environment: None, scopes: Scopes::default(), expires_at: None }
+        Self {
+            name,
+            environment: None,
+            scopes: Scopes::default(),
+            expires_at: None,
+            idempotency_key: None,
+        }
     }
 
     /// Binds the key to an environment, which becomes part of its text.
@@ -40,6 +48,32 @@ impl NewKey {
     pub fn with_expires_at(mut self, end: SystemTime) -> Self {
         self.expires_at = Some(end);
         self
+    }
+
+    /// Makes the creation one that can be repeated when its answer was lost: the account has one key of
+    /// each idempotency key, and a repeat is told [which](ManageError::AlreadyMade), on any replica and
+    /// at any time. Once that key is deleted, a repeat makes a new one.
+    pub fn with_idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// The id of the key to be: drawn, or the one that belongs to the idempotency key, under which
+    /// the store takes one record of the account and no second.
+    pub(super) fn id(&self, account: &AccountId) -> Result<KeyId, ManageError> {
+        match &self.idempotency_key {
+            None => generate::id(),
+            Some(key) => generate::id_of(account, key),
+        }
+    }
+
+    /// What a repeat is told: the same was wanted before, or something else.
+    pub(super) fn made_before(&self, earlier: Arc<KeyRecord>) -> ManageError {
+        let is_same = self.name == earlier.name
+            && self.environment == earlier.environment
+            && self.scopes == earlier.scopes
+            && self.expires_at == earlier.expires_at;
+        if is_same { ManageError::AlreadyMade(earlier) } else { ManageError::Reused }
     }
 
     /// Checked and rounded.
@@ -64,6 +98,7 @@ impl NewKey {
             environment: old.environment.clone(),
             scopes: old.scopes.clone(),
             expires_at: lifetime.map(|lifetime| expiry(now.checked_add(lifetime))).transpose()?,
+            idempotency_key: None,
         }
         .settled(now)
     }

@@ -114,6 +114,19 @@ text_type! {
 }
 
 text_type! {
+    /// Who does something to keys, for the log: by whatever the service calls its users and programs. 1
+    /// to 255 characters, legible as a [`KeyName`] is.
+    Actor, "actor", 255, "needs something visible and no control characters", is_legible
+}
+
+text_type! {
+    /// What a client calls one of its own requests, so that a repeat is known for one: 1 to 255 visible
+    /// ASCII characters. No secret, but not to be guessed by another user of the account.
+    IdempotencyKey, "idempotency key", 255, "only visible ASCII",
+    |text| text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+text_type! {
     /// What to recognise a key by, such as `acme_live_…vx2D`: up to 64 characters, legible as a
     /// [`KeyName`] is; or, by `Default`, nothing.
     #[derive(Default)]

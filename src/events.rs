@@ -1,0 +1,128 @@
+//! What happens to keys, told to whoever wants to know. Knows no HTTP and no store.
+//!
+//! The log (target `tower_api_key`) has all of it without this. A hook is for what a log is not for:
+//! counting, mailing an owner, feeding an audit trail.
+//!
+//! ```
+//! use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore};
+//!
+//! let audit = |event: &KeyEvent<'_>| match event {
+//!     KeyEvent::Deleted { key, by, .. } => println!("{key} was deleted by {by:?}"),
+//!     KeyEvent::Exposed { key } => println!("mail {}: {} came in the clear", key.account, key.name),
+//!     _ => {}
+//! };
+//!
+//! let store = MemoryStore::new();
+//! let manager = KeyManager::new(store.clone(), "acme".parse()?).with_events(audit);
+//! let layer = ApiKeyLayer::new(store).with_events(audit);
+//! # let _ = (manager, layer);
+//! # Ok::<_, tower_api_key::InvalidText>(())
+//! ```
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::record::{AccountId, Actor, KeyId, KeyRecord};
+use crate::rejection::Rejection;
+use crate::store::Use;
+
+/// Something that happened to a key. `by` is who did it, where the manager
+/// [was told](crate::KeyManager::acting_for).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "`key` is the record as it then is, and `by` who did it")]
+pub enum KeyEvent<'a> {
+    /// A key was made.
+    Created { key: &'a KeyRecord, by: Option<&'a Actor> },
+    /// A key was given another name.
+    Renamed { key: &'a KeyRecord, by: Option<&'a Actor> },
+    /// A key was given a new secret, and the old one is dead.
+    Regenerated { key: &'a KeyRecord, by: Option<&'a Actor> },
+    /// A key, as it was, has a successor; that one is not told of as created.
+    Rotated { key: &'a KeyRecord, successor: &'a KeyRecord, by: Option<&'a Actor> },
+    /// A key was deleted.
+    Deleted { account: &'a AccountId, key: &'a KeyId, by: Option<&'a Actor> },
+    /// All keys of an account were deleted, this many.
+    DeletedAll { account: &'a AccountId, count: usize, by: Option<&'a Actor> },
+    /// A request was refused.
+    Refused { rejection: &'a Rejection },
+    /// A valid key came over a connection that was not HTTPS: replace it. The call was refused.
+    Exposed { key: &'a KeyRecord },
+    /// A key that is in use is about to expire. Told once a day by each process.
+    Expiring { key: &'a KeyRecord },
+    /// What a secret was used for since the last time this was told of it, when it is
+    /// [written](crate::Usage).
+    Used { of: &'a Use },
+}
+
+impl KeyEvent<'_> {
+    /// A stable word for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "created",
+            Self::Renamed { .. } => "renamed",
+            Self::Regenerated { .. } => "regenerated",
+            Self::Rotated { .. } => "rotated",
+            Self::Deleted { .. } => "deleted",
+            Self::DeletedAll { .. } => "deleted_all",
+            Self::Refused { .. } => "refused",
+            Self::Exposed { .. } => "exposed",
+            Self::Expiring { .. } => "expiring",
+            Self::Used { .. } => "used",
+        }
+    }
+}
+
+/// Hears of what happens to keys. Every function or closure of `Fn(&KeyEvent)` is one.
+pub trait KeyEvents: Send + Sync + 'static {
+    /// Hears of one thing, after it happened and before the call that did it returns. Must not block:
+    /// hand on what takes time. A panic in here is logged and stops nothing.
+    fn hear(&self, event: &KeyEvent<'_>);
+}
+
+impl<F: Fn(&KeyEvent<'_>) + Send + Sync + 'static> KeyEvents for F {
+    fn hear(&self, event: &KeyEvent<'_>) {
+        self(event);
+    }
+}
+
+/// Everybody who hears.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners(Option<Arc<dyn KeyEvents>>);
+
+impl Listeners {
+    /// One more.
+    pub(crate) fn and(self, listener: impl KeyEvents) -> Self {
+        Self(Some(match self.0 {
+            None => Arc::new(listener),
+            Some(others) => Arc::new(move |event: &KeyEvent<'_>| {
+                tell(&*others, event);
+                listener.hear(event);
+            }),
+        }))
+    }
+
+    pub(crate) fn tell(&self, event: &KeyEvent<'_>) {
+        if let Some(listener) = &self.0 {
+            tell(&**listener, event);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+fn tell(listener: &dyn KeyEvents, event: &KeyEvent<'_>) {
+    if catch_unwind(AssertUnwindSafe(|| listener.hear(event))).is_err() {
+        tracing::error!(target: "tower_api_key", event = event.name(), "a listener to key events panicked");
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "Listeners(none)" } else { "Listeners(…)" })
+    }
+}
