@@ -16,6 +16,7 @@ mod examples;
 mod faults;
 mod forgery;
 mod harness;
+mod manage_api;
 mod manager;
 mod postgres;
 mod redis;

@@ -1,0 +1,525 @@
+//! The management API, asked as a service mounts it: under an authentication of its own.
+
+use std::time::Duration;
+
+use ::axum::Router;
+use ::axum::body::Body;
+use ::axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use tower_api_key::axum::protect;
+use tower_api_key::manage::{Principal, api};
+use tower_api_key::{
+    ApiKeyLayer, Entry, KeyManager, KeyStore as _, ManualClock, MemoryStore, Transport,
+};
+
+use crate::support::{Log, account, digest, named, text, time};
+
+/// Signed in is who says so: the authentication is the service's, and not what is tested.
+struct Header(Principal);
+
+impl<S: Sync> FromRequestParts<S> for Header {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let user = parts.headers.get("x-user").and_then(|user| user.to_str().ok());
+        let user = user.ok_or((StatusCode::UNAUTHORIZED, "sign in"))?;
+        let actor = format!("{user}'s person").parse().unwrap();
+        Ok(Self(Principal::new(account(user)).with_actor(actor)))
+    }
+}
+
+impl From<Header> for Principal {
+    fn from(header: Header) -> Self {
+        header.0
+    }
+}
+
+struct Api {
+    store: MemoryStore,
+    manager: KeyManager,
+    clock: ManualClock,
+    router: Router,
+}
+
+struct Answer {
+    status: u16,
+    headers: http::HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    fn new() -> Self {
+        let store = MemoryStore::new();
+        let clock = ManualClock::at(time(0));
+        let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+        let manager = manager.with_clock(clock.clone());
+        let router = Router::new().nest("/account", api::router::<Header>(manager.clone()));
+        Self { store, manager, clock, router }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body =
+            if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        assert_eq!(headers["cache-control"], "no-store");
+        Answer { status, headers, body }
+    }
+
+    /// A call of the account `a`.
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/account{path}"));
+        if !headers.iter().any(|(name, _)| *name == "x-user") {
+            request = request.header("x-user", "a");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            None => Body::empty(),
+            Some(body) => {
+                if !headers.iter().any(|(name, _)| *name == "content-type") {
+                    request = request.header("content-type", "application/json");
+                }
+                Body::from(body.to_string())
+            }
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    async fn made(&self, name: &str) -> Value {
+        let answer = self.call("POST", "/api-keys", Some(json!({ "name": name }))).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.body
+    }
+
+    fn is_live(&self, key: &Value) -> bool {
+        let fingerprint = digest(key["api_key"].as_str().unwrap()).fingerprint();
+        let found = futures_util::FutureExt::now_or_never(self.store.find(fingerprint));
+        matches!(found, Some(Ok(Some(Entry::Live(_)))))
+    }
+}
+
+/// Without its secret.
+fn record(key: &Value) -> Value {
+    let mut record = key.clone();
+    record.as_object_mut().unwrap().remove("api_key");
+    record
+}
+
+fn assert_refused(answer: &Answer, status: u16, param: Option<&str>) {
+    assert_eq!(answer.status, status, "{}", answer.body);
+    assert_eq!(answer.body["type"], "invalid_request_error");
+    assert!(answer.body["message"].as_str().is_some_and(|message| !message.is_empty()));
+    assert_eq!(answer.body.get("param").and_then(Value::as_str), param, "{}", answer.body);
+    let fields = answer.body.as_object().unwrap().len();
+    assert_eq!(fields, 2 + usize::from(param.is_some()));
+}
+
+#[tokio::test]
+async fn a_key_is_made_shown_once_renamed_and_deleted() {
+    let api = Api::new();
+    let body = json!({
+        "name": "Production CRM", "environment": "live", "scopes": ["b", "a", "b"],
+        "expires_at": "2031-01-31T10:30:00.0019+01:00",
+    });
+    let answer = api.call("POST", "/api-keys", Some(body)).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let made = answer.body;
+    let text = made["api_key"].as_str().unwrap();
+    assert!(text.starts_with("acme_live_"));
+    let hint = format!("acme_live_…{}", &text[text.len() - 4..]);
+    let expected = json!({
+        "id": made["id"], "name": "Production CRM", "environment": "live", "hint": hint,
+        "scopes": ["a", "b"], "created_at": "2027-01-15T08:00:00.000Z",
+        "expires_at": "2031-01-31T09:30:00.001Z", "last_used_at": null, "status": "active",
+        "api_key": text,
+    });
+    assert_eq!(made, expected);
+    assert!(api.is_live(&made));
+
+    let path = format!("/api-keys/{}", made["id"].as_str().unwrap());
+    let shown = api.call("GET", &path, None).await;
+    assert_eq!((shown.status, &shown.body), (200, &record(&made)));
+    let list = api.call("GET", "/api-keys", None).await;
+    assert_eq!(list.body, json!({ "data": [record(&made)], "active": 1, "limit": 25 }));
+
+    let renamed = api.call("PATCH", &path, Some(json!({ "name": "CRM" }))).await;
+    assert_eq!((renamed.status, &renamed.body["name"]), (200, &json!("CRM")));
+    assert_eq!(renamed.body.get("api_key"), None);
+
+    assert_eq!(api.call("DELETE", &path, None).await.status, 204);
+    assert!(!api.is_live(&made));
+    for (method, body) in [("DELETE", None), ("GET", None), ("PATCH", Some(json!({"name": "x"})))] {
+        assert_refused(&api.call(method, &path, body).await, 404, None);
+    }
+}
+
+#[tokio::test]
+async fn regenerating_keeps_the_id_and_ends_the_old_secret() {
+    let api = Api::new();
+    let old = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}/regenerate", old["id"].as_str().unwrap());
+    let new = api.call("POST", &path, None).await;
+    assert_eq!(new.status, 200, "{}", new.body);
+    assert_eq!(new.body["id"], old["id"]);
+    assert!(api.is_live(&new.body) && !api.is_live(&old));
+    assert_eq!(api.call("POST", &path, Some(json!({}))).await.status, 200);
+    assert_refused(&api.call("POST", &path, Some(json!({ "name": "x" }))).await, 400, Some("name"));
+}
+
+#[tokio::test]
+async fn rotating_leaves_the_old_key_until_its_grace_is_over() {
+    let api = Api::new();
+    let old = api.made("Production CRM").await;
+    let id = old["id"].as_str().unwrap();
+    let path = format!("/api-keys/{id}/rotate");
+    for (body, param) in [
+        (json!({}), "grace_seconds"),
+        (json!({ "grace_seconds": -1 }), "grace_seconds"),
+        (json!({ "grace_seconds": 1.5 }), "grace_seconds"),
+        (json!({ "grace_seconds": "60" }), "grace_seconds"),
+        (json!({ "grace_seconds": null }), "grace_seconds"),
+        (json!({ "grace_seconds": u64::MAX }), "grace_seconds"),
+        (json!({ "grace_seconds": 60, "grace": 60 }), "grace"),
+    ] {
+        assert_refused(&api.call("POST", &path, Some(body)).await, 400, Some(param));
+    }
+    let new = api.call("POST", &path, Some(json!({ "grace_seconds": 60 }))).await;
+    assert_eq!(new.status, 201, "{}", new.body);
+    assert_ne!(new.body["id"], old["id"]);
+    assert!(api.is_live(&new.body));
+    let again = api.call("POST", &path, Some(json!({ "grace_seconds": 60 }))).await;
+    assert_refused(&again, 409, None);
+    let list = api.call("GET", "/api-keys", None).await.body;
+    assert_eq!(list["active"], 2);
+    assert_eq!(list["data"][0]["expires_at"], "2027-01-15T08:01:00.000Z");
+    api.clock.advance(Duration::from_secs(60));
+    let list = api.call("GET", "/api-keys", None).await.body;
+    assert_eq!((&list["active"], &list["data"][0]["status"]), (&json!(1), &json!("expired")));
+    assert_refused(&api.call("POST", &path, Some(json!({ "grace_seconds": 0 }))).await, 409, None);
+    let path = format!("/api-keys/{}/rotate", new.body["id"].as_str().unwrap());
+    assert_eq!(api.call("POST", &path, Some(json!({ "grace_seconds": 0 }))).await.status, 201);
+    assert!(!api.is_live(&new.body), "without a grace it is dead at once");
+}
+
+#[tokio::test]
+async fn what_is_not_as_documented_is_refused_by_name_and_changes_nothing() {
+    let api = Api::new();
+    let key = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    let long = "n".repeat(101);
+    for (body, param) in [
+        (json!({}), "name"),
+        (json!({ "name": null }), "name"),
+        (json!({ "name": 7 }), "name"),
+        (json!({ "name": "" }), "name"),
+        (json!({ "name": " " }), "name"),
+        (json!({ "name": "a\u{7}" }), "name"),
+        (json!({ "name": long }), "name"),
+        (json!({ "name": "a", "environment": "" }), "environment"),
+        (json!({ "name": "a", "environment": "Live" }), "environment"),
+        (json!({ "name": "a", "environment": ["live"] }), "environment"),
+        (json!({ "name": "a", "expires_at": 1_900_000_000 }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "tomorrow" }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "2031-01-31" }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "2031-01-31T09:30Z" }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "2031-01-31T09:30:00" }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "2031-02-30T09:30:00Z" }), "expires_at"),
+        (json!({ "name": "a", "expires_at": "2027-01-15T08:00:00Z" }), "expires_at"),
+        (json!({ "name": "a", "scopes": "read" }), "scopes"),
+        (json!({ "name": "a", "scopes": ["read", 7] }), "scopes"),
+        (json!({ "name": "a", "scopes": ["read all"] }), "scopes"),
+        (
+            json!({ "name": "a", "scopes": (0..65).map(|n| n.to_string()).collect::<Vec<_>>() }),
+            "scopes",
+        ),
+        (json!({ "name": "a", "account": "b" }), "account"),
+        (json!({ "name": "a", "id": "key_mine" }), "id"),
+        (json!({ "name": "a", "api_key": "acme_mine" }), "api_key"),
+    ] {
+        let answer = api.call("POST", "/api-keys", Some(body.clone())).await;
+        assert_refused(&answer, 400, Some(param));
+        if body.get("environment").or(body.get("expires_at")).or(body.get("scopes")).is_none() {
+            assert_refused(&api.call("PATCH", &path, Some(body)).await, 400, Some(param));
+        }
+    }
+    let twice = |api: &Api, body: &'static str| {
+        let request = Request::post("/account/api-keys").header("x-user", "a");
+        let request = request.header("content-type", "application/json");
+        let router = api.router.clone();
+        async move { router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap().status() }
+    };
+    for body in ["", "[]", "null", "7", "{", "{}x", "\u{feff}{}", r#"{"name":"a","name":"a"}"#] {
+        assert_eq!(twice(&api, body).await, StatusCode::BAD_REQUEST, "{body}");
+    }
+    let nested = format!("{{\"name\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
+    let nested: &'static str = nested.leak();
+    assert_eq!(twice(&api, nested).await, StatusCode::BAD_REQUEST);
+    let huge: &'static str = format!("{{\"name\":\"{}\"}}", "n".repeat(17_000)).leak();
+    assert_eq!(twice(&api, huge).await, StatusCode::PAYLOAD_TOO_LARGE);
+
+    for query in ["limit=0", "limit=101", "limit=-1", "limit=+1", "limit=", "limit=1&limit=1"] {
+        assert_refused(
+            &api.call("GET", &format!("/api-keys?{query}"), None).await,
+            400,
+            Some("limit"),
+        );
+    }
+    for query in ["after=", "after=x", "after=MQ", "after=%00", "after=MS5r&after=MS5r"] {
+        assert_refused(
+            &api.call("GET", &format!("/api-keys?{query}"), None).await,
+            400,
+            Some("after"),
+        );
+    }
+    assert_refused(&api.call("GET", "/api-keys?account=b", None).await, 400, Some("account"));
+    for (method, path, status) in [
+        ("GET", "/nowhere", 404),
+        ("GET", "/api-keys/", 404),
+        ("GET", "/api-keys/key%20x", 404),
+        ("GET", "/api-keys/%ff", 404),
+        ("PUT", "/api-keys", 405),
+        ("DELETE", "/api-keys", 405),
+        ("GET", "/api-keys/x/rotate", 405),
+    ] {
+        assert_refused(&api.call(method, path, None).await, status, None);
+    }
+    let list = api.call("GET", "/api-keys", None).await.body;
+    assert_eq!(list["data"], json!([record(&key)]), "nothing has changed");
+}
+
+#[tokio::test]
+async fn another_account_s_key_is_like_one_that_is_not_there() {
+    let api = Api::new();
+    let key = api.made("Production CRM").await;
+    let id = key["id"].as_str().unwrap();
+    for (method, path, body) in [
+        ("GET", format!("/api-keys/{id}"), None),
+        ("PATCH", format!("/api-keys/{id}"), Some(json!({ "name": "mine" }))),
+        ("POST", format!("/api-keys/{id}/regenerate"), None),
+        ("POST", format!("/api-keys/{id}/rotate"), Some(json!({ "grace_seconds": 0 }))),
+        ("DELETE", format!("/api-keys/{id}"), None),
+    ] {
+        let foreign = api.call_with(method, &path, body.clone(), &[("x-user", "b")]).await;
+        let no_key = path.replace(id, "key_none");
+        let unknown = api.call_with(method, &no_key, body, &[("x-user", "b")]).await;
+        assert_refused(&foreign, 404, None);
+        assert_eq!((foreign.body, foreign.headers), (unknown.body, unknown.headers));
+    }
+    let list = api.call_with("GET", "/api-keys", None, &[("x-user", "b")]).await.body;
+    assert_eq!(list, json!({ "data": [], "active": 0, "limit": 25 }));
+    assert!(api.is_live(&key));
+    assert_eq!(api.call("GET", &format!("/api-keys/{id}"), None).await.body, record(&key));
+}
+
+#[tokio::test]
+async fn nothing_answers_who_is_not_signed_in() {
+    let api = Api::new();
+    for (method, path) in [
+        ("GET", "/account/api-keys"),
+        ("POST", "/account/api-keys"),
+        ("DELETE", "/account/api-keys/x"),
+        ("PUT", "/account/api-keys"),
+        ("GET", "/account/nowhere"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let response = api.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            (status, &body[..]),
+            (StatusCode::UNAUTHORIZED, &b"sign in"[..]),
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_never_opens_it() {
+    let api = Api::new();
+    let issued = api.manager.create(&account("a"), named("Production CRM")).await.unwrap();
+    let key = text(issued);
+    let layer = ApiKeyLayer::new(api.store.clone())
+        .with_transport(Transport::dangerously_assume_https())
+        .with_clock(api.clock.clone());
+    // Mounted in the wrong place, and with a principal that somebody takes from a header.
+    let wrong = protect(api.router.clone(), layer);
+    let (log, _guard) = Log::capture();
+    for (method, path) in
+        [("GET", "/account/api-keys"), ("POST", "/account/api-keys"), ("GET", "/account/x")]
+    {
+        let request = Request::builder().method(method).uri(path).header("x-user", "a");
+        let request = request.header("api-key", &key).body(Body::empty()).unwrap();
+        let response = wrong.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["type"], "authentication_error");
+    }
+    assert_eq!(log.lines("mount it beside the layer").len(), 3);
+    // Without the layer, a key is a header like any other.
+    let request = Request::get("/account/api-keys").header("api-key", &key);
+    let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn other_sites_cannot_use_a_signed_in_browser() {
+    let api = Api::new();
+    let body = || Some(json!({ "name": "x" }));
+    let host = ("host", "acme.example");
+    for (headers, status) in [
+        (vec![host, ("sec-fetch-site", "cross-site")], 403),
+        (vec![host, ("sec-fetch-site", "same-site")], 403),
+        (vec![host, ("sec-fetch-site", "nonsense")], 403),
+        (vec![host, ("origin", "https://evil.example")], 403),
+        (vec![host, ("origin", "null")], 403),
+        (vec![host, ("origin", "https://acme.example.evil.example")], 403),
+        (vec![host, ("origin", "https://acme.example"), ("sec-fetch-site", "cross-site")], 403),
+        (vec![host, ("content-type", "text/plain")], 415),
+        (vec![host, ("content-type", "application/x-www-form-urlencoded")], 415),
+        (vec![host, ("content-type", "multipart/form-data")], 415),
+        (vec![host, ("content-type", "application/jsonx")], 415),
+        (vec![host, ("content-type", "application/json"), ("content-type", "text/plain")], 415),
+        (vec![host, ("origin", "https://acme.example")], 201),
+        (vec![host, ("origin", "https://acme.example"), ("sec-fetch-site", "same-origin")], 201),
+        (vec![host, ("sec-fetch-site", "none")], 201),
+        (vec![host, ("content-type", "Application/JSON; charset=utf-8")], 201),
+        (vec![host], 201),
+    ] {
+        let before = api.manager.list(&account("a")).await.unwrap().len();
+        let answer = api.call_with("POST", "/api-keys", body(), &headers).await;
+        assert_eq!(answer.status, status, "{headers:?} {}", answer.body);
+        let after = api.manager.list(&account("a")).await.unwrap().len();
+        assert_eq!(after - before, usize::from(status == 201));
+    }
+    // A form without fields has no body and no type: who sent it tells.
+    let key = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    for (method, path) in [("DELETE", path.clone()), ("POST", format!("{path}/regenerate"))] {
+        let headers = [host, ("origin", "https://evil.example")];
+        assert_refused(&api.call_with(method, &path, None, &headers).await, 403, None);
+    }
+    assert!(api.is_live(&key));
+}
+
+#[tokio::test]
+async fn a_creation_can_be_repeated_and_shows_its_secret_once() {
+    let api = Api::new();
+    let repeat = [("idempotency-key", "5d7c-1")];
+    let body = || json!({ "name": "Production CRM", "environment": "live" });
+    let made = api.call_with("POST", "/api-keys", Some(body()), &repeat).await;
+    assert_eq!(made.status, 201);
+    for _ in 0..2 {
+        let again = api.call_with("POST", "/api-keys", Some(body()), &repeat).await;
+        assert_eq!((again.status, &again.body), (200, &record(&made.body)));
+    }
+    // Another wish under the same name is a mistake, and changes nothing.
+    for other in [
+        json!({ "name": "Other", "environment": "live" }),
+        json!({ "name": "Production CRM" }),
+        json!({ "name": "Production CRM", "environment": "live", "scopes": ["a"] }),
+    ] {
+        let answer = api.call_with("POST", "/api-keys", Some(other), &repeat).await;
+        assert_refused(&answer, 422, Some("Idempotency-Key"));
+    }
+    // Of another account it is another.
+    let theirs = [("idempotency-key", "5d7c-1"), ("x-user", "b")];
+    let other = api.call_with("POST", "/api-keys", Some(body()), &theirs).await;
+    assert_eq!(other.status, 201);
+    assert_ne!(other.body["id"], made.body["id"]);
+    for wrong in
+        [vec![("idempotency-key", "")], vec![("idempotency-key", "a b")], [repeat[0]; 2].to_vec()]
+    {
+        let answer = api.call_with("POST", "/api-keys", Some(body()), &wrong).await;
+        assert_refused(&answer, 400, Some("Idempotency-Key"));
+    }
+    assert_eq!(api.manager.list(&account("a")).await.unwrap().len(), 1);
+
+    // Also the creation that made the last key that fits.
+    for number in 1..24 {
+        api.made(&format!("Key {number}")).await;
+    }
+    let last = [("idempotency-key", "last")];
+    let made = api.call_with("POST", "/api-keys", Some(body()), &last).await;
+    assert_eq!(made.status, 201);
+    let again = api.call_with("POST", "/api-keys", Some(body()), &last).await;
+    assert_eq!((again.status, &again.body), (200, &record(&made.body)));
+    let full = api.call("POST", "/api-keys", Some(json!({ "name": "26th" }))).await;
+    assert_refused(&full, 409, None);
+    assert!(full.body["message"].as_str().unwrap().contains("25"));
+}
+
+#[tokio::test]
+async fn of_repeats_at_once_one_makes_the_key() {
+    let api = Api::new();
+    let repeat = [("idempotency-key", "at-once")];
+    let calls =
+        (0..32).map(|_| api.call_with("POST", "/api-keys", Some(json!({ "name": "x" })), &repeat));
+    let answers = futures_util::future::join_all(calls).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    let again = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((made, again), (1, 31));
+    assert_eq!(api.manager.list(&account("a")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_list_is_had_page_by_page_while_it_changes() {
+    let api = Api::new();
+    for number in 0..10 {
+        api.made(&format!("Key {number}")).await;
+        api.clock.advance(Duration::from_millis(if number % 3 == 0 { 0 } else { 1 }));
+    }
+    let whole = api.call("GET", "/api-keys", None).await;
+    assert!(whole.headers.get("link").is_none());
+    let whole = whole.body["data"].as_array().unwrap().clone();
+    let (mut seen, mut path) = (Vec::new(), "/api-keys?limit=3".to_owned());
+    loop {
+        let page = api.call("GET", &path, None).await;
+        assert_eq!(page.status, 200, "{path} {}", page.body);
+        assert_eq!(page.body["limit"], 25);
+        let data = page.body["data"].as_array().unwrap();
+        assert!((1..=3).contains(&data.len()));
+        seen.extend(data.iter().cloned());
+        if seen.len() == 3 {
+            // The key at which the next page begins is deleted meanwhile.
+            let last = seen[2]["id"].as_str().unwrap();
+            assert_eq!(api.call("DELETE", &format!("/api-keys/{last}"), None).await.status, 204);
+        }
+        let Some(link) = page.headers.get("link") else { break };
+        let link = link.to_str().unwrap().strip_prefix('<').unwrap();
+        let link = link.strip_suffix(r#">; rel="next""#).unwrap();
+        assert!(link.starts_with("api-keys?"), "relative to the call: {link}");
+        path = format!("/{link}");
+    }
+    assert_eq!(seen, whole, "each once, in order");
+}
+
+#[tokio::test]
+async fn the_actor_is_in_the_log_and_in_the_events() {
+    let api = Api::new();
+    let (log, _guard) = Log::capture();
+    let key = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    assert_eq!(api.call("DELETE", &path, None).await.status, 204);
+    for what in ["key created", "key deleted"] {
+        assert!(log.lines(what)[0].contains("a's person"), "{}", log.text());
+    }
+    assert!(!log.text().contains(key["api_key"].as_str().unwrap()));
+}
