@@ -101,7 +101,7 @@ pub struct Readme;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use digest::{Fingerprint, KeyDigest};
+pub use digest::{AgentHash, Fingerprint, KeyDigest};
 pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
@@ -119,8 +119,8 @@ pub use store::SqliteStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use store::{CacheSettings, CachedStore, ReplicaStatus};
 pub use store::{
-    Change, Changes, Enrolled, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
-    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
+    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage, Lookup,
+    MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
 };
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
