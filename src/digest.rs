@@ -1,4 +1,4 @@
-//! The only hashing and the only comparing of keys. Knows no store and no HTTP.
+//! The only hashing, and the only comparing of keys. Knows no store and no HTTP.
 //!
 //! # Why plain SHA-256
 //!
@@ -110,9 +110,7 @@ impl Hash for Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 16];
-        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        print(self.0, f)
     }
 }
 
@@ -120,6 +118,53 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprint({self})")
     }
+}
+
+/// What a client calls itself, told apart from others without keeping its words: the first 8 bytes of
+/// the SHA-256 of its `User-Agent`. No secret: whoever guesses the words can tell that it is they.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentHash([u8; 8]);
+
+impl AgentHash {
+    /// Hashes a header's value; of one that is longer than 1,024 bytes, so many. Costs one SHA-256
+    /// compression for each 64 bytes.
+    #[must_use]
+    pub fn of(agent: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(&agent[..agent.len().min(1024)]).into();
+        let (eights, _) = digest.as_chunks::<8>();
+        Self(eights[0])
+    }
+
+    /// A hash as a store kept it.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store to keep.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for AgentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(self.0, f)
+    }
+}
+
+impl fmt::Debug for AgentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AgentHash({self})")
+    }
+}
+
+/// Sixteen hexadecimal digits.
+fn print(bytes: [u8; 8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 16];
+    hex::encode_to_slice(bytes, &mut text).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 /// A number that two texts have together, and no two others: half of a SHA-256. Each text is told from

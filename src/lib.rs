@@ -102,7 +102,7 @@ pub struct Readme;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use digest::{Fingerprint, KeyDigest};
+pub use digest::{AgentHash, Fingerprint, KeyDigest};
 pub use events::{KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
@@ -121,8 +121,8 @@ pub use store::SqliteStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use store::{CacheSettings, CachedStore, ReplicaStatus};
 pub use store::{
-    Change, Changes, Enrolled, Entry, Found, KeyRegistry, KeyStore, Lookup, MemoryStore, NewSecret,
-    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
+    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage, Lookup,
+    MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
 };
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

@@ -2,6 +2,7 @@
 
 mod text;
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 pub use text::{
@@ -9,7 +10,7 @@ pub use text::{
     Scope, Scopes,
 };
 
-use crate::digest::{Fingerprint, KeyDigest};
+use crate::digest::{AgentHash, Fingerprint, KeyDigest};
 
 /// One key of an account, as a store keeps it.
 ///
@@ -38,8 +39,12 @@ pub struct KeyRecord {
     /// The key that replaces it, while a rotation's grace lasts and after.
     pub replaced_by: Option<KeyId>,
     /// When it was last used, as far as that was [noted](crate::KeyRegistry::mark_used); whole
-    /// milliseconds.
+    /// milliseconds. This and the two below are of the same request.
     pub last_used_at: Option<SystemTime>,
+    /// Where it was last used from, if that was known.
+    pub last_used_from: Option<IpAddr>,
+    /// What the client called itself when it was last used, if it did.
+    pub last_used_agent: Option<AgentHash>,
 }
 
 impl KeyRecord {
@@ -64,6 +69,8 @@ impl KeyRecord {
             expires_at: None,
             replaced_by: None,
             last_used_at: None,
+            last_used_from: None,
+            last_used_agent: None,
         }
     }
 

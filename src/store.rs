@@ -68,6 +68,7 @@ mod sqlite;
 mod stored;
 mod turns;
 mod uniform;
+mod uses;
 
 use std::error::Error;
 use std::fmt;
@@ -82,7 +83,7 @@ pub use self::redis::{RedisOptions, RedisStore};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use cached::{CacheSettings, CachedStore, ReplicaStatus};
-pub use changes::{CHANGES_KEPT, Change, Changes, Use, Version};
+pub use changes::{CHANGES_KEPT, Change, Changes, Version};
 pub use fleet::{Enrolled, LEASE, Looks, ReplicaId, Roll, SharedRegistry, settle};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -91,6 +92,8 @@ pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use sqlite::SqliteStore;
+pub(crate) use uses::MOST_COUNTED;
+pub use uses::{Day, DayOfUse, KeyUsage, USAGE_KEPT, Use};
 
 use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, Hint, KeyId, KeyName, KeyRecord, Tombstone};
@@ -175,11 +178,25 @@ pub trait KeyRegistry: KeyStore {
     /// and returns how many there were.
     async fn delete_all(&self, account: &AccountId, at: SystemTime) -> Result<usize, StoreError>;
 
-    /// Notes when secrets were last used: where one is still live, and only forward in time. Never
-    /// files anything, so a note that comes late cannot bring a key back. [`list`](Self::list) and
-    /// [`get`](Self::get) show it when this has returned; what [`find`](KeyStore::find) gives may be
-    /// older in this. May be lost in a crash, and is no change of the record's [`Version`].
+    /// Notes how secrets were used; several uses of one are all noted.
+    ///
+    /// Where a secret is live, its record shows the last request that was accepted: when, from where
+    /// and by what, all three of one [`Use`], and only forward in time. Where it is filed at all, live
+    /// or ended, the counts are added to those of its key, for the day of [`Use::at`], and of that key
+    /// the days more than [`USAGE_KEPT`] before that day are forgotten; others of its account may be.
+    /// What is filed nowhere is passed over. Never files a secret, so a note that comes late cannot
+    /// bring a key back.
+    ///
+    /// [`list`](Self::list), [`get`](Self::get) and [`usage`](Self::usage) show it when this has
+    /// returned; what [`find`](KeyStore::find) gives may be older in this. May be lost in a crash, and
+    /// is no change of the store's [`Version`]. *Not idempotent*: a call whose outcome is unknown has
+    /// counted, or has not, or has in part, and who repeats it may count twice.
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError>;
+
+    /// How much each key of the account was used on `since` and the days after it: every key that has
+    /// counts there, live or ended, in order of ids. Accepted requests and refused ones are put down to
+    /// the key whose secret it was, also when that was ended before.
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError>;
 
     /// What was written after `since`, so that a copy can be brought up to date. Every other write
     /// that changes what [`find`](KeyStore::find) gives takes the next version, in the order in which

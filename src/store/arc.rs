@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{
-    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError,
-    Use, Version, Written,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, ReplicaId, Roll,
+    SharedRegistry, StoreError, Use, Version, Written,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
@@ -87,6 +87,10 @@ impl<T: KeyRegistry + ?Sized> KeyRegistry for Arc<T> {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         (**self).mark_used(uses).await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        (**self).usage(account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

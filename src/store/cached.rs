@@ -40,8 +40,8 @@ use self::replica::{Keeper, Replica};
 pub use self::settings::CacheSettings;
 use super::turns::Turns;
 use super::{
-    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, SharedRegistry, StoreError, Use, Version,
-    Written,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, SharedRegistry, StoreError,
+    Use, Version, Written,
 };
 use crate::clock::{Monotonic, SystemClock};
 use crate::digest::Fingerprint;
@@ -62,7 +62,8 @@ use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 ///
 /// Of any number of requests for a key that is not in memory, one asks the store and the others wait
 /// for its answer. Lists and single records ([`list`](KeyRegistry::list), [`get`](KeyRegistry::get))
-/// are never cached, and a cached record's `last_used_at` is as old as the record.
+/// are never cached, nor is their [`usage`](KeyRegistry::usage), and what a cached record says of its last
+/// use is as old as the record.
 ///
 /// A write that has begun is finished in the background when its future is dropped; writing
 /// therefore needs a Tokio runtime.
@@ -355,6 +356,11 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
     /// Drops nothing: a note of use changes nothing that admits or refuses.
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.store.mark_used(uses).await
+    }
+
+    /// Not cached, and drops nothing either: it says nothing of what admits or refuses.
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.store.usage(account, since).await
     }
 
     /// Whoever has seen a version finds what it wrote: what changed is dropped before it is told.

@@ -1,7 +1,5 @@
 //! What happened to the secrets of a store, in the order in which it happened.
 
-use std::time::SystemTime;
-
 use crate::digest::Fingerprint;
 
 /// How many versions back a store remembers its changes, at least.
@@ -75,23 +73,5 @@ impl Changes {
     #[must_use]
     pub fn are_known(since: Version, latest: Version) -> bool {
         since <= latest && latest.0 - since.0 <= CHANGES_KEPT
-    }
-}
-
-/// A secret was used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Use {
-    /// Which.
-    pub fingerprint: Fingerprint,
-    /// When; whole milliseconds.
-    pub at: SystemTime,
-}
-
-impl Use {
-    /// A secret was used at some time.
-    #[must_use]
-    pub fn new(fingerprint: Fingerprint, at: SystemTime) -> Self {
-        Self { fingerprint, at }
     }
 }

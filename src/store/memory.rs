@@ -4,6 +4,7 @@
 //! when the process ends.
 
 mod index;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +13,13 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use self::index::Index;
+use self::usage::Usage;
 use super::{
-    CHANGES_KEPT, Change, Changes, Enrolled, Entry, KeyRegistry, KeyStore, Looks, Lookup,
-    NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
+    CHANGES_KEPT, Change, Changes, Day, Enrolled, Entry, KeyRegistry, KeyStore, KeyUsage, Looks,
+    Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
-use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
+use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord, Tombstone};
 
 /// Keys in memory; clones share them.
 ///
@@ -48,6 +50,7 @@ struct Shared {
 #[derive(Default)]
 struct Books {
     accounts: Accounts,
+    usage: Usage,
     version: Version,
     changes: VecDeque<Change>,
     roll: BTreeMap<ReplicaId, Enrolled>,
@@ -89,9 +92,11 @@ impl MemoryStore {
         self.0.index.set(record.fingerprint(), Entry::Live(Arc::clone(record)));
     }
 
-    fn end(&self, record: &KeyRecord, cause: EndCause, at: SystemTime) {
+    /// Ends a secret, and gives what it left.
+    fn end(&self, record: &KeyRecord, cause: EndCause, at: SystemTime) -> Arc<Tombstone> {
         let tombstone = Arc::new(record.tombstone(cause, at));
-        self.0.index.set(record.fingerprint(), Entry::Ended(tombstone));
+        self.0.index.set(record.fingerprint(), Entry::Ended(Arc::clone(&tombstone)));
+        tombstone
     }
 
     fn file(&self, books: &mut Books, record: Arc<KeyRecord>) {
@@ -228,7 +233,8 @@ impl KeyRegistry for MemoryStore {
             records[place] = Arc::new(superseded);
             self.publish(&records[place]);
         } else {
-            self.end(&records.remove(place), EndCause::Rotated, now);
+            let ended = self.end(&records.remove(place), EndCause::Rotated, now);
+            books.usage.end(ended);
         }
         let fingerprint = successor.fingerprint();
         self.file(&mut books, successor);
@@ -247,7 +253,7 @@ impl KeyRegistry for MemoryStore {
             return Ok(Written::NotFound);
         };
         let record = books.accounts.entry(account.clone()).or_default().remove(place);
-        self.end(&record, EndCause::Deleted, at);
+        books.usage.end(self.end(&record, EndCause::Deleted, at));
         self.note(&mut books, &[record.fingerprint()]);
         Ok(Written::Done(()))
     }
@@ -256,7 +262,7 @@ impl KeyRegistry for MemoryStore {
         let mut books = self.books();
         let records = books.accounts.get_mut(account).map(std::mem::take).unwrap_or_default();
         for record in &records {
-            self.end(record, EndCause::Deleted, at);
+            books.usage.end(self.end(record, EndCause::Deleted, at));
         }
         let ended: Vec<_> = records.iter().map(|record| record.fingerprint()).collect();
         self.note(&mut books, &ended);
@@ -266,14 +272,25 @@ impl KeyRegistry for MemoryStore {
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut books = self.books();
         for used in uses {
-            let Some(Entry::Live(record)) = self.0.index.get(used.fingerprint) else { continue };
-            let Some(slot) = books.slot(&record.account, &record.id) else { continue };
-            if slot.last_used_at < Some(used.at) {
-                *slot = Arc::new(KeyRecord { last_used_at: Some(used.at), ..(**slot).clone() });
-                self.publish(slot);
+            match self.0.index.get(used.fingerprint) {
+                Some(Entry::Live(record)) => {
+                    books.usage.add(&record.account, &record.id, used);
+                    let Some(slot) = books.slot(&record.account, &record.id) else { continue };
+                    if used.requests > 0 && slot.last_used_at < Some(used.at) {
+                        *slot = Arc::new(last_used(slot, used));
+                        self.publish(slot);
+                    }
+                }
+                Some(Entry::Ended(left)) => books.usage.add(&left.account, &left.key, used),
+                None => {}
             }
         }
         Ok(())
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        let books = self.books();
+        Ok(books.usage.since(since, account, books.records(account)))
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
@@ -373,6 +390,16 @@ impl Books {
 
     fn slot(&mut self, account: &AccountId, id: &KeyId) -> Option<&mut Arc<KeyRecord>> {
         self.accounts.get_mut(account)?.iter_mut().find(|record| record.id == *id)
+    }
+}
+
+/// A record with what a use says of the last request.
+fn last_used(record: &KeyRecord, used: &Use) -> KeyRecord {
+    KeyRecord {
+        last_used_at: Some(used.at),
+        last_used_from: used.address,
+        last_used_agent: used.agent,
+        ..record.clone()
     }
 }
 

@@ -11,7 +11,8 @@ use crate::key::KeyText;
 use crate::manage::{IssuedKey, KeyManager, NewKey};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
-    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, StoreError, Use, Version,
+    Written,
 };
 
 /// A [`KeyManager`] whose first key collides with a taken fingerprint ends with another, good key.
@@ -160,6 +161,10 @@ impl KeyRegistry for Colliding {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.store.mark_used(uses).await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.store.usage(account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

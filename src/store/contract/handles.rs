@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
-    Changes, KeyRegistry, KeyStore, Lookup, NewSecret, StoreError, Use, Version, Written,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, StoreError, Use, Version,
+    Written,
 };
 
 /// One store through several handles, each call through the next of them: what one handle wrote,
@@ -134,6 +135,10 @@ impl KeyRegistry for Handles {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.next().mark_used(uses).await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.next().usage(account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
