@@ -25,6 +25,11 @@ impl Identity {
         Self(record)
     }
 
+    /// For counting.
+    pub(crate) fn record(&self) -> &Arc<KeyRecord> {
+        &self.0
+    }
+
     /// Whose key it is.
     #[must_use]
     pub fn account(&self) -> &AccountId {

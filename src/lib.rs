@@ -69,7 +69,10 @@ mod rejection;
 
 mod clock;
 mod events;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod record;
+pub mod usage;
 
 pub mod manage;
 pub mod store;
@@ -108,6 +111,9 @@ pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
 pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, Principal};
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use metrics::Metrics;
 pub use middleware::ApiKeyLayer;
 pub use record::{
     AccountId, Actor, EndCause, Environment, Hint, IdempotencyKey, InvalidText, KeyId, KeyName,
@@ -121,8 +127,9 @@ pub use store::SqliteStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use store::{CacheSettings, CachedStore, ReplicaStatus};
 pub use store::{
-    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage, Lookup,
-    MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
+    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage,
+    Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version,
+    Written,
 };
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
@@ -131,3 +138,4 @@ pub use store::{PostgresOptions, PostgresStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
+pub use usage::{Usage, UsageSettings};

@@ -40,14 +40,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::new_key::NewKey;
-use self::new_key::{expiry, to_milliseconds};
+use self::new_key::expiry;
 pub use self::principal::Principal;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, to_milliseconds};
 use crate::digest::KeyDigest;
 use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::key::{ApiKey, RevealedKey};
 use crate::record::{AccountId, Actor, KeyId, KeyName, KeyPrefix, KeyRecord};
-use crate::store::{KeyRegistry, NewSecret, StoreError, Written};
+use crate::store::{Day, KeyRegistry, KeyUsage, NewSecret, StoreError, Written};
 
 /// Active keys an account may have, unless the manager is told otherwise.
 pub const DEFAULT_KEY_LIMIT: usize = 25;
@@ -209,6 +209,22 @@ impl KeyManager {
     /// [`Store`](ManageError::Store).
     pub async fn list(&self, account: &AccountId) -> Result<Vec<Arc<KeyRecord>>, ManageError> {
         Ok(self.registry.list(account).await?)
+    }
+
+    /// How much the account's keys were used in the last days, today (UTC) included, deleted keys too:
+    /// those that were used or refused at all, in order of their ids. What is not
+    /// [collected](crate::Usage) is not known. 90 days are [kept](crate::store::USAGE_KEPT).
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store).
+    pub async fn usage(
+        &self,
+        account: &AccountId,
+        days: u32,
+    ) -> Result<Vec<KeyUsage>, ManageError> {
+        let first = Day::of(self.now()).back(days.saturating_sub(1));
+        Ok(self.registry.usage(account, first).await?)
     }
 
     /// One key of the account.

@@ -31,6 +31,7 @@ mod future;
 mod layer;
 pub mod response;
 pub(crate) mod service;
+mod watch;
 
 pub use body::ResponseBody;
 pub use connection::AttachConnection;

@@ -1,5 +1,6 @@
 //! What is kept of a key: everything but the secret. Knows no store and no HTTP.
 
+mod tally;
 mod text;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ pub use text::{
     Scope, Scopes,
 };
 
+use self::tally::Tally;
 use crate::digest::{AgentHash, Fingerprint, KeyDigest};
 
 /// One key of an account, as a store keeps it.
@@ -45,6 +47,8 @@ pub struct KeyRecord {
     pub last_used_from: Option<IpAddr>,
     /// What the client called itself when it was last used, if it did.
     pub last_used_agent: Option<AgentHash>,
+    /// How often it was used since that was last noted. In memory only, and empty in a clone.
+    pub(crate) tally: Tally,
 }
 
 impl KeyRecord {
@@ -71,6 +75,7 @@ impl KeyRecord {
             last_used_at: None,
             last_used_from: None,
             last_used_agent: None,
+            tally: Tally::default(),
         }
     }
 

@@ -96,6 +96,28 @@ pub(crate) enum Subject {
 }
 
 impl RejectionKind {
+    /// A stable word for metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotHttps => "not_https",
+            Self::MissingKey => "missing_key",
+            Self::AmbiguousKey => "ambiguous_key",
+            Self::MalformedKey => "malformed_key",
+            Self::WrongChecksum => "wrong_checksum",
+            Self::UnknownKey => "unknown_key",
+            Self::DeletedKey => "deleted_key",
+            Self::RegeneratedKey => "regenerated_key",
+            Self::RotatedKey => "rotated_key",
+            Self::ExpiredKey => "expired_key",
+            Self::WrongEnvironment => "wrong_environment",
+            Self::MissingScope => "missing_scope",
+            Self::StoreFailed => "store_failed",
+            Self::StoreTimedOut => "store_timed_out",
+            Self::StorePanicked => "store_panicked",
+        }
+    }
+
     /// What the client may be told.
     #[must_use]
     pub fn refusal(self) -> Refusal {

@@ -153,6 +153,20 @@ impl Transport {
         })
     }
 
+    /// Where a request came from: the socket's peer or, where that is a trusted proxy, whom it names.
+    /// `None` where that is not known for sure.
+    pub(crate) fn client(
+        &self,
+        headers: &HeaderMap,
+        connection: Option<Connection>,
+    ) -> Option<IpAddr> {
+        let peer = connection?.peer_ip()?;
+        match &self.rule {
+            Rule::Behind(proxies) if proxies.contain(peer) => proxies.client(peer, headers),
+            _ => Some(peer),
+        }
+    }
+
     fn evidence(
         &self,
         headers: &HeaderMap,

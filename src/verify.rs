@@ -76,6 +76,13 @@ impl Verifier {
         }
     }
 
+    /// Whose key this is, if it works. For a task of its own, that no request waits for.
+    pub(crate) async fn look_up(&self, presented: KeyDigest) -> Option<Identity> {
+        let lookup = self.store.find(presented.fingerprint());
+        let found = tokio::time::timeout(self.store_timeout, lookup).await.ok()?;
+        self.judge(&presented, found).ok()
+    }
+
     /// Asks the store. May panic: the store may, and the deadline does outside of a Tokio runtime.
     fn ask(&self, fingerprint: Fingerprint) -> Asked {
         match self.store.find(fingerprint).now_or_later() {

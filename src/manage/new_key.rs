@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{ManageError, generate};
+use crate::clock::to_milliseconds;
 use crate::record::{AccountId, Environment, IdempotencyKey, KeyId, KeyName, KeyRecord, Scopes};
 
 /// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
@@ -109,12 +110,4 @@ pub(super) fn expiry(end: Option<SystemTime>) -> Result<SystemTime, ManageError>
     end.filter(|end| (SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LATEST).contains(end))
         .map(to_milliseconds)
         .ok_or(ManageError::InvalidExpiry)
-}
-
-/// Rounded down, so that every store can keep it exactly. Times before 1970 are not met here.
-pub(super) fn to_milliseconds(time: SystemTime) -> SystemTime {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH
-        + Duration::from_secs(since.as_secs())
-        + Duration::from_millis(since.subsec_millis().into())
 }

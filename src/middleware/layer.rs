@@ -7,12 +7,15 @@ use tower_layer::Layer;
 
 use super::response::{Answers, RenderRefusal};
 use super::service::{ApiKeyService, Guard};
+use super::watch::Watch;
 use crate::clock::Clock;
+use crate::events::KeyEvents;
 use crate::extract::Places;
 use crate::key::KeyFormat;
 use crate::record::{Environment, InvalidText, Scope};
 use crate::store::KeyStore;
 use crate::transport::Transport;
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 /// Lets requests through that came over HTTPS with a valid `API-Key`, and refuses all others.
@@ -45,6 +48,7 @@ impl ApiKeyLayer {
                 transport: Transport::default(),
                 verifier: Verifier::new(Arc::new(store)),
                 answers: Answers::default(),
+                watch: Watch::default(),
                 keep_key: false,
             }),
         }
@@ -112,6 +116,19 @@ impl ApiKeyLayer {
     /// How long a store may take before the request is answered 503; 750 ms unless set.
     pub fn with_store_timeout(self, limit: Duration) -> Self {
         self.with(|guard| guard.verifier.store_timeout = limit)
+    }
+
+    /// Counts the use of keys. One [`Usage`] for all layers over a store.
+    pub fn with_usage(self, usage: &Usage) -> Self {
+        self.with(|guard| guard.watch.usage = Some(usage.clone()))
+    }
+
+    /// Tells `listener` of every refusal and of valid keys that came in the clear, beside those that
+    /// were told to listen before.
+    pub fn with_events(self, listener: impl KeyEvents) -> Self {
+        self.with(|guard| {
+            guard.watch.listeners = std::mem::take(&mut guard.watch.listeners).and(listener);
+        })
     }
 
     /// The clock by which keys expire; the system's unless set.

@@ -4,16 +4,20 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Extensions, Request, Response};
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Request, Response, header};
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
 use super::response::Answers;
+use super::watch::Watch;
+use crate::digest::AgentHash;
 use crate::extract::{Places, TakenKey};
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::transport::{Connection, Transport};
+use crate::usage::Origin;
 use crate::verify::{Verdict, Verifier};
 
 /// Where a request says which connection it came over. Extensions are this process's own: nothing in
@@ -28,6 +32,7 @@ pub(crate) struct Guard {
     pub(crate) transport: Transport,
     pub(crate) verifier: Verifier,
     pub(crate) answers: Answers,
+    pub(crate) watch: Watch,
     pub(crate) keep_key: bool,
 }
 
@@ -38,7 +43,8 @@ impl Guard {
     fn decide<B>(&self, request: &mut Request<B>) -> Result<(TakenKey, Verdict), Rejection> {
         let key = self.places.take_key(request.headers_mut());
         let connection = (self.connection)(request.extensions());
-        self.transport.check(request.headers(), connection)?;
+        let is_https = self.transport.check(request.headers(), connection);
+        is_https.inspect_err(|_| self.watch.in_the_clear(key.as_ref().ok(), &self.verifier))?;
         let key = key?;
         let verdict = self.verifier.verify(key.text()?)?;
         Ok((key, verdict))
@@ -46,10 +52,24 @@ impl Guard {
 
     /// Makes an admitted request what the inner service gets.
     pub(super) fn admit<B>(&self, request: &mut Request<B>, key: TakenKey, identity: Identity) {
+        self.watch.accepted(&identity, || self.origin(request));
         if self.keep_key {
             key.put_back(request.headers_mut());
         }
         request.extensions_mut().insert(identity);
+    }
+
+    /// Answers a refused request.
+    pub(super) fn refuse(&self, rejection: Rejection, request: &HeaderMap) -> Response<Bytes> {
+        self.watch.refused(&rejection);
+        self.answers.refuse(rejection, request)
+    }
+
+    fn origin<B>(&self, request: &Request<B>) -> Origin {
+        let connection = (self.connection)(request.extensions());
+        let agent = request.headers().get(header::USER_AGENT);
+        let agent = agent.map(|agent| AgentHash::of(agent.as_bytes()));
+        (self.transport.client(request.headers(), connection), agent)
     }
 }
 
@@ -111,7 +131,7 @@ where
                 // What the inner service reserved to become ready (a permit, a slot in a buffer) is
                 // given back: a refused caller must not hold it until the next request.
                 drop(self.take_ready());
-                ResponseFuture::refused(self.guard.answers.refuse(rejection, request.headers()))
+                ResponseFuture::refused(self.guard.refuse(rejection, request.headers()))
             }
         }
     }

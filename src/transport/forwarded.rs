@@ -8,26 +8,41 @@
 //! Only a single element is taken: a comma outside of quotes means that more than one hop wrote the
 //! header, and then the first element is the client's own word.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// Whether the field is one well-formed element with exactly one `proto`, which is `https`.
 pub(super) fn says_https(field: &[u8]) -> bool {
-    proto(field).is_some_and(|proto| proto == b"https")
+    only(b"proto", field).is_some_and(|proto| proto == b"https")
 }
 
-/// The value of the only `proto` parameter, unquoted; `None` when the field is not one well-formed
-/// element with one `proto`.
-fn proto(field: &[u8]) -> Option<Vec<u8>> {
-    let mut proto = None;
+/// The address in the only `for` of the one element (RFC 7239 § 6), when it has one.
+pub(super) fn client(field: &[u8]) -> Option<IpAddr> {
+    address(&only(b"for", field)?)
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// The value of the only parameter of a name, unquoted; `None` when the field is not one well-formed
+/// element with one such parameter.
+fn only(wanted: &[u8], field: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
     let mut rest = field;
     loop {
         if !matches!(rest.first(), None | Some(b';')) {
             let (name, value, after) = pair(rest)?;
-            if name.eq_ignore_ascii_case(b"proto") && proto.replace(value).is_some() {
+            if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
                 return None;
             }
             rest = after;
         }
         match rest.split_first() {
-            None => return proto,
+            None => return found,
             Some((b';', after)) => rest = after,
             Some(_) => return None,
         }

@@ -29,6 +29,7 @@ enum ProxyHeader {
     Forwarded,
 }
 
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl TrustedProxies {
@@ -84,6 +85,35 @@ impl TrustedProxies {
                 only_line(headers, &header::FORWARDED).is_some_and(forwarded::says_https)
             }
         }
+    }
+}
+
+impl TrustedProxies {
+    /// The client of the outermost trusted proxy, in the header that belongs to the one in which they
+    /// say whether it used HTTPS: of `X-Forwarded-For` the last address that is no trusted proxy's,
+    /// since each proxy appends the peer that it saw and what is before that is the client's own word;
+    /// of `Forwarded`, which these proxies set, its `for`. Where there is no such header it is `peer`.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        match self.header {
+            ProxyHeader::XForwardedProto => self.last_stranger(peer, headers),
+            ProxyHeader::Forwarded => match only_line(headers, &header::FORWARDED) {
+                Some(line) => forwarded::client(line),
+                None => Some(peer),
+            },
+        }
+    }
+
+    fn last_stranger(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut nearest = peer;
+        let lines: Vec<_> = headers.get_all(&X_FORWARDED_FOR).iter().collect();
+        for hop in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','))
+        {
+            nearest = forwarded::address(hop.trim_ascii())?;
+            if !self.contain(nearest) {
+                break;
+            }
+        }
+        Some(nearest)
     }
 }
 

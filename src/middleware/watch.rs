@@ -1,0 +1,86 @@
+//! Who is told of what the layer decided, and what is counted of it. Decides nothing, and no request
+//! waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use crate::digest::KeyDigest;
+use crate::events::{KeyEvent, Listeners};
+use crate::extract::TakenKey;
+use crate::identity::Identity;
+use crate::rejection::Rejection;
+use crate::usage::{Origin, Usage};
+use crate::verify::Verifier;
+
+/// How many keys that came in the clear are looked up in a second, at the most: whoever sends more of
+/// them is a flood, and nobody reads so many messages.
+const EXPOSURES_A_SECOND: usize = 8;
+
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) usage: Option<Usage>,
+    pub(crate) listeners: Listeners,
+    exposures: Arc<Semaphore>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            usage: None,
+            listeners: Listeners::default(),
+            exposures: Arc::new(Semaphore::new(EXPOSURES_A_SECOND)),
+        }
+    }
+}
+
+impl Watch {
+    pub(super) fn accepted(&self, identity: &Identity, origin: impl FnOnce() -> Origin) {
+        if let Some(usage) = &self.usage {
+            usage.accepted(identity.record(), origin);
+        }
+    }
+
+    pub(super) fn refused(&self, rejection: &Rejection) {
+        if let (Some(usage), Some(secret), Some(_)) =
+            (&self.usage, rejection.fingerprint(), rejection.key_id())
+        {
+            usage.refused(secret);
+        }
+        self.listeners.tell(&KeyEvent::Refused { rejection });
+    }
+
+    /// A key came over a connection that was not HTTPS. Whether it is one is found out by a task of its
+    /// own: the caller is refused at once, and learns nothing.
+    pub(super) fn in_the_clear(&self, key: Option<&TakenKey>, verifier: &Verifier) {
+        if self.listeners.is_empty() {
+            return;
+        }
+        let key = key.and_then(|key| key.text().ok());
+        let Some(key) = key.filter(|key| verifier.format.admits(*key)) else { return };
+        let presented = KeyDigest::of(key);
+        let (Ok(runtime), Ok(permit)) =
+            (Handle::try_current(), Arc::clone(&self.exposures).try_acquire_owned())
+        else {
+            return;
+        };
+        let (verifier, listeners) = (verifier.clone(), self.listeners.clone());
+        runtime.spawn(async move {
+            if let Some(identity) = verifier.look_up(presented).await {
+                tracing::warn!(
+                    target: "tower_api_key",
+                    key_id = %identity.key_id(),
+                    key_name = identity.key_name().as_str(),
+                    account = identity.account().as_str(),
+                    "a valid key came in the clear: it must be replaced"
+                );
+                listeners.tell(&KeyEvent::Exposed { key: identity.record() });
+            }
+            sleep(Duration::from_secs(1)).await;
+            drop(permit);
+        });
+    }
+}
