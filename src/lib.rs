@@ -119,8 +119,9 @@ pub use store::SqliteStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use store::{CacheSettings, CachedStore, ReplicaStatus};
 pub use store::{
-    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage, Lookup,
-    MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written,
+    Change, Changes, Day, DayOfUse, Enrolled, Entry, Found, KeyRegistry, KeyStore, KeyUsage,
+    Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version,
+    Written,
 };
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

@@ -20,7 +20,10 @@ fn a_day_begins_at_midnight_and_ends_before_the_next() {
         assert_eq!(Day::of(time).number(), number, "{time:?}");
     }
     // 2026-02-28T23:59:59.999Z and the millisecond after it.
-    assert_eq!(Day::of(after(1_772_323_199_999)).number() + 1, Day::of(after(1_772_323_200_000)).number());
+    assert_eq!(
+        Day::of(after(1_772_323_199_999)).number() + 1,
+        Day::of(after(1_772_323_200_000)).number()
+    );
 }
 
 #[test]
