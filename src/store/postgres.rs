@@ -37,6 +37,7 @@ mod replicas;
 mod row;
 mod statements;
 mod transaction;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,8 +47,8 @@ use self::connections::Connections;
 pub use self::options::PostgresOptions;
 use self::transaction::{Milliseconds, Transaction};
 use super::{
-    Changes, KeyRegistry, KeyStore, Looks, Lookup, NewSecret, ReplicaId, Roll, SharedRegistry,
-    StoreError, Use, Version, Written, fleet,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId, Roll,
+    SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -327,13 +328,21 @@ impl KeyRegistry for PostgresStore {
         for some in uses.chunks(USES_AT_ONCE) {
             let uses = some.to_vec();
             self.write(async move |mut transaction| {
-                statements::lock_owners(&mut transaction, &uses).await?;
-                statements::mark_used(&mut transaction, &uses).await?;
+                usage::mark_used(&mut transaction, &uses).await?;
                 transaction.end(()).await
             })
             .await?;
         }
         Ok(())
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        let account = account.clone();
+        self.read(&self.management, async move |mut transaction| {
+            let usage = usage::usage(&mut transaction, &account, since).await?;
+            transaction.end(usage).await
+        })
+        .await
     }
 
     /// As part of what replicas do: a cache must hear of changes however much is verified and managed.

@@ -80,6 +80,7 @@ mod registry;
 mod replicas;
 mod scripts;
 mod server;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ mod open;
 mod replicas;
 mod row;
 mod statements;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,10 +29,10 @@ use sqlx::{Sqlite, Transaction};
 
 use self::open::Pools;
 use self::row::columns;
-use self::statements::{active, changes, end, file, live, mark_used, note, supersede};
+use self::statements::{active, changes, end, file, live, note, supersede};
 use super::{
-    Changes, Found, KeyRegistry, KeyStore, Looks, Lookup, NewSecret, ReplicaId, Roll,
-    SharedRegistry, StoreError, Use, Version, Written, fleet,
+    Changes, Day, Found, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId,
+    Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -280,11 +281,16 @@ impl KeyRegistry for SqliteStore {
         to_the_end(async move {
             let mut transaction = begin(&pool).await?;
             for used in &uses {
-                mark_used(&mut transaction, used).await?;
+                usage::mark_used(&mut transaction, used).await?;
             }
             transaction.commit().await
         })
         .await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        let mut connection = self.management.acquire().await.map_err(unavailable)?;
+        usage::usage(&mut connection, account, since).await.map_err(unavailable)
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

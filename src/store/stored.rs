@@ -1,11 +1,12 @@
-//! From what a store kept of a secret to what it means. A part that cannot be read is damage, and is
-//! never guessed at. Knows no store.
+//! From what a store kept of a secret, or of its use, to what it means. A part that cannot be read is
+//! damage, and is never guessed at. Knows no store.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Entry;
-use crate::digest::{Fingerprint, KeyDigest};
+use super::{Day, DayOfUse, Entry, KeyUsage, MOST_COUNTED};
+use crate::digest::{AgentHash, Fingerprint, KeyDigest};
 use crate::record::{EndCause, Hint, InvalidText, KeyRecord, Tombstone};
 
 /// The parts of a secret, as texts and numbers; times in milliseconds since 1970.
@@ -23,6 +24,8 @@ pub(super) struct Stored<'a> {
     pub(super) expires_at: Option<i64>,
     pub(super) replaced_by: Option<&'a str>,
     pub(super) last_used_at: Option<i64>,
+    pub(super) last_used_from: Option<&'a str>,
+    pub(super) last_used_agent: Option<&'a [u8]>,
     pub(super) ended_at: Option<i64>,
     pub(super) ended_by: Option<&'a str>,
 }
@@ -58,6 +61,8 @@ impl Stored<'_> {
             expires_at: self.expires_at.map(time).transpose()?,
             replaced_by: self.replaced_by.map(str::parse).transpose()?,
             last_used_at: self.last_used_at.map(time).transpose()?,
+            last_used_from: self.last_used_from.map(address).transpose()?,
+            last_used_agent: self.last_used_agent.map(agent).transpose()?,
             ..KeyRecord::new(id, account, name, digest, time(self.created_at)?)
         })
     }
@@ -79,6 +84,41 @@ impl Stored<'_> {
     }
 }
 
+/// What was counted of a key on one day, as numbers likewise.
+pub(super) struct StoredUse<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) ended_at: Option<i64>,
+    pub(super) day: i64,
+    pub(super) requests: i64,
+    pub(super) refusals: i64,
+}
+
+impl StoredUse<'_> {
+    /// Adds the day to the usage of its key, which is the last there, if it is there.
+    pub(super) fn add_to(&self, usage: &mut Vec<KeyUsage>) -> Result<(), Damage> {
+        let number = |number: i64| u64::try_from(number).map_err(|_| Damage::Value("count"));
+        let day = u32::try_from(self.day).map_err(|_| Damage::Value("day"))?;
+        let (requests, refusals) = (number(self.requests)?, number(self.refusals)?);
+        let day = DayOfUse { day: Day::from_number(day), requests, refusals };
+        match usage.last_mut().filter(|last| last.key.as_str() == self.id) {
+            Some(last) => last.days.push(day),
+            None => usage.push(KeyUsage {
+                key: self.id.parse()?,
+                name: self.name.parse()?,
+                ended_at: self.ended_at.map(time).transpose()?,
+                days: vec![day],
+            }),
+        }
+        Ok(())
+    }
+}
+
+/// A count as SQL counts, where counts stop.
+pub(super) fn count(number: u64) -> i64 {
+    i64::try_from(number.min(MOST_COUNTED)).unwrap_or(i64::MAX)
+}
+
 pub(super) fn milliseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -89,6 +129,14 @@ fn time(milliseconds: i64) -> Result<SystemTime, Damage> {
         .ok()
         .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(since)))
         .ok_or(Damage::Value("time"))
+}
+
+fn address(text: &str) -> Result<IpAddr, Damage> {
+    text.parse().map_err(|_| Damage::Value("address"))
+}
+
+fn agent(bytes: &[u8]) -> Result<AgentHash, Damage> {
+    bytes.try_into().map(AgentHash::from_bytes).map_err(|_| Damage::Value("hash of an agent"))
 }
 
 fn cause(word: Option<&str>) -> Result<EndCause, Damage> {

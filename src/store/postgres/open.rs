@@ -9,11 +9,11 @@ use super::connections::{Connections, run};
 use crate::store::StoreError;
 
 /// Each layout is reached from the one before it; the first from an empty schema.
-const LAYOUTS: &[&str] = &[include_str!("layout-1.sql")];
+const LAYOUTS: &[&str] = &[include_str!("layout-1.sql"), include_str!("layout-2.sql")];
 
 /// The newest layout, kept in the table `layout`.
-const NEWEST: i64 = 1;
-const _: () = assert!(LAYOUTS.len() == 1, "NEWEST counts the layouts");
+const NEWEST: i64 = 2;
+const _: () = assert!(LAYOUTS.len() == 2, "NEWEST counts the layouts");
 
 /// How long connecting and making the tables may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ async fn bring_up_to_date(
     for step in LAYOUTS.iter().skip(done) {
         run(connection, (*step).to_owned()).await?;
     }
-    if (1..LAYOUTS.len()).contains(&done) {
+    if done < LAYOUTS.len() {
         run(connection, format!("UPDATE tower_api_key.layout SET number = {NEWEST}")).await?;
     }
     Ok(None)

@@ -8,14 +8,14 @@ use sqlx::postgres::PgRow;
 
 use crate::digest::Fingerprint;
 use crate::record::KeyRecord;
-use crate::store::stored::{Damage, Stored};
-use crate::store::{Change, Entry, Version};
+use crate::store::stored::{Damage, Stored, StoredUse};
+use crate::store::{Change, Entry, KeyUsage, Version};
 
 /// What [`entry`] wants to be selected. Bytes as hex, which means the same in both of the protocol's
 /// formats and under every setting of the server.
 macro_rules! columns {
     () => {
-        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, ended_at, ended_by"
+        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, encode(last_used_agent, 'hex') AS last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -40,16 +40,42 @@ pub(super) fn live(row: &PgRow) -> Option<Arc<KeyRecord>> {
 
 /// The secret that a row is about.
 pub(super) fn fingerprint(row: &PgRow) -> Result<Fingerprint, sqlx::Error> {
+    Ok(Fingerprint::from_bytes(eight_bytes(row.try_get("fingerprint")?)?))
+}
+
+fn eight_bytes(hex: &str) -> Result<[u8; 8], sqlx::Error> {
     let mut bytes = [0; 8];
-    let text: &str = row.try_get("fingerprint")?;
-    hex::decode_to_slice(text, &mut bytes)
+    hex::decode_to_slice(hex, &mut bytes)
         .map_err(|damage| sqlx::Error::Decode(damage.to_string().into()))?;
-    Ok(Fingerprint::from_bytes(bytes))
+    Ok(bytes)
 }
 
 /// What a row of the changes holds.
 pub(super) fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
     Ok(Change { version: version(row.try_get("version")?), fingerprint: fingerprint(row)? })
+}
+
+/// What rows of the usage hold, in order of their keys and days, but for those that are damaged.
+pub(super) fn usage(rows: &[PgRow]) -> Vec<KeyUsage> {
+    let mut usage = Vec::new();
+    for row in rows {
+        if let Err(damage) = add_use(row, &mut usage) {
+            tracing::error!(target: "tower_api_key", store = "postgres", %damage, "a damaged row of the usage was passed over");
+        }
+    }
+    usage
+}
+
+fn add_use(row: &PgRow, usage: &mut Vec<KeyUsage>) -> Result<(), Unreadable> {
+    let stored = StoredUse {
+        id: row.try_get("key_id")?,
+        name: row.try_get("name")?,
+        ended_at: row.try_get("ended_at")?,
+        day: row.try_get("day")?,
+        requests: row.try_get("requests")?,
+        refusals: row.try_get("refusals")?,
+    };
+    Ok(stored.add_to(usage)?)
 }
 
 pub(super) fn version(number: i64) -> Version {
@@ -73,6 +99,8 @@ fn read(row: &PgRow) -> Result<Entry, Unreadable> {
         Some(Err(_)) => return Err(Damage::Value("digest").into()),
         None => None,
     };
+    let agent: Option<&str> = row.try_get("last_used_agent")?;
+    let agent = agent.map(eight_bytes).transpose()?;
     let stored = Stored {
         fingerprint: fingerprint.as_bytes(),
         digest,
@@ -86,6 +114,8 @@ fn read(row: &PgRow) -> Result<Entry, Unreadable> {
         expires_at: row.try_get("expires_at")?,
         replaced_by: row.try_get("replaced_by")?,
         last_used_at: row.try_get("last_used_at")?,
+        last_used_from: row.try_get("last_used_from")?,
+        last_used_agent: agent.as_ref().map(<[u8; 8]>::as_slice),
         ended_at: row.try_get("ended_at")?,
         ended_by: row.try_get("ended_by")?,
     };

@@ -16,7 +16,7 @@ use super::transaction::Milliseconds;
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyName, KeyRecord};
 use crate::store::stored::milliseconds;
-use crate::store::{CHANGES_KEPT, Changes, ReplicaId, Use, Version};
+use crate::store::{CHANGES_KEPT, Changes, ReplicaId, Version};
 
 /// What finds one secret, in one message that holds nothing but its sixteen hexadecimal digits, and
 /// that the server gives up when nobody waits for the answer any more.
@@ -133,8 +133,9 @@ pub(super) async fn file(
     let filed = query(
         "INSERT INTO tower_api_key.secrets
             (fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at,
-             expires_at, replaced_by, last_used_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+             expires_at, replaced_by, last_used_at, last_used_from, last_used_agent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         ON CONFLICT DO NOTHING",
     )
     .bind(record.fingerprint().as_bytes().to_vec())
     .bind(record.digest.as_bytes().to_vec())
@@ -148,6 +149,8 @@ pub(super) async fn file(
     .bind(record.expires_at.map(milliseconds))
     .bind(record.replaced_by.as_ref().map(KeyId::as_str))
     .bind(record.last_used_at.map(milliseconds))
+    .bind(record.last_used_from.map(|address| address.to_string()))
+    .bind(record.last_used_agent.map(|agent| agent.as_bytes().to_vec()))
     .execute(connection)
     .await?;
     Ok(filed.rows_affected() == 1)
@@ -217,48 +220,6 @@ pub(super) async fn end(
     ended.iter().map(row::fingerprint).collect()
 }
 
-/// Locks the rows of the accounts that own these secrets, in an order that is everybody's.
-pub(super) async fn lock_owners(
-    connection: &mut PgConnection,
-    uses: &[Use],
-) -> Result<(), sqlx::Error> {
-    query(
-        "SELECT 1 FROM tower_api_key.accounts WHERE account IN
-             (SELECT account FROM tower_api_key.secrets WHERE fingerprint = ANY ($1))
-         ORDER BY account FOR UPDATE",
-    )
-    .bind(fingerprints(uses))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Notes uses where the secrets are live, and only forward in time.
-pub(super) async fn mark_used(
-    connection: &mut PgConnection,
-    uses: &[Use],
-) -> Result<(), sqlx::Error> {
-    let times: Vec<_> = uses.iter().map(|used| milliseconds(used.at)).collect();
-    query(
-        "WITH used AS (
-             SELECT fingerprint, max(at) AS at
-             FROM unnest($1::bytea[], $2::bigint[]) AS uses (fingerprint, at) GROUP BY fingerprint
-         )
-         UPDATE tower_api_key.secrets SET last_used_at = used.at
-         FROM used WHERE secrets.fingerprint = used.fingerprint
-             AND digest IS NOT NULL AND (last_used_at IS NULL OR last_used_at < used.at)",
-    )
-    .bind(fingerprints(uses))
-    .bind(times)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn fingerprints(uses: &[Use]) -> Vec<Vec<u8>> {
-    uses.iter().map(|used| used.fingerprint.as_bytes().to_vec()).collect()
-}
-
 /// What was written after `since`: one statement, so that all of it is of one moment.
 pub(super) async fn changes(
     connection: &mut PgConnection,
@@ -306,6 +267,7 @@ pub(super) fn changed(rows: &[PgRow], since: Version) -> Result<Changes, sqlx::E
     Ok(Changes::Known { latest, changes })
 }
 
-fn query(statement: &'static str) -> Query<'static, Postgres, PgArguments> {
+/// A statement that is not kept prepared.
+pub(super) fn query(statement: &'static str) -> Query<'static, Postgres, PgArguments> {
     sqlx::query(statement).persistent(false)
 }

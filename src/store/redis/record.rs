@@ -5,10 +5,11 @@
 //! none of a record's texts may have one. Fields that a later version adds are passed over.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::digest::{Fingerprint, KeyDigest};
+use crate::digest::{AgentHash, Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, Hint, InvalidText, KeyRecord, Tombstone};
 use crate::store::{Change, Changes, Entry, Version};
 
@@ -39,6 +40,8 @@ pub(super) fn text(record: &KeyRecord) -> String {
     add("expires_at", record.expires_at.map(|time| milliseconds(time).to_string()));
     add("replaced_by", record.replaced_by.as_ref().map(ToString::to_string));
     add("last_used_at", record.last_used_at.map(|time| milliseconds(time).to_string()));
+    add("last_used_from", record.last_used_from.map(|address| address.to_string()));
+    add("last_used_agent", record.last_used_agent.map(|agent| agent.to_string()));
     text
 }
 
@@ -95,7 +98,7 @@ pub(super) enum Damage {
     Value(&'static str),
 }
 
-fn passed_over(what: &dyn std::fmt::Display, damage: &Damage) {
+pub(super) fn passed_over(what: &dyn std::fmt::Display, damage: &Damage) {
     tracing::error!(target: "tower_api_key", store = "redis", fingerprint = %what, %damage, "a damaged record was passed over");
 }
 
@@ -114,7 +117,8 @@ fn read_listed(account: &AccountId, listed: &Listed<'_>) -> Result<Arc<KeyRecord
     }
 }
 
-fn read(fingerprint: Fingerprint, text: &[u8]) -> Result<Entry, Damage> {
+/// What a text holds.
+pub(super) fn read(fingerprint: Fingerprint, text: &[u8]) -> Result<Entry, Damage> {
     let fields = Fields::of(text)?;
     let id = fields.get("id")?.parse()?;
     let account = fields.get("account")?.parse()?;
@@ -145,6 +149,8 @@ fn read(fingerprint: Fingerprint, text: &[u8]) -> Result<Entry, Damage> {
         expires_at: fields.find("expires_at").map(time).transpose()?,
         replaced_by: fields.find("replaced_by").map(str::parse).transpose()?,
         last_used_at: fields.find("last_used_at").map(time).transpose()?,
+        last_used_from: fields.find("last_used_from").map(address).transpose()?,
+        last_used_agent: fields.find("last_used_agent").map(agent).transpose()?,
         ..KeyRecord::new(id, account, name, digest, time(fields.get("created_at")?)?)
     })))
 }
@@ -176,10 +182,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn fingerprint(text: &[u8]) -> Result<Fingerprint, Damage> {
+pub(super) fn fingerprint(text: &[u8]) -> Result<Fingerprint, Damage> {
     let mut bytes = [0; 8];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| Damage::Value("fingerprint"))?;
     Ok(Fingerprint::from_bytes(bytes))
+}
+
+fn address(text: &str) -> Result<IpAddr, Damage> {
+    text.parse().map_err(|_| Damage::Value("address"))
+}
+
+fn agent(text: &str) -> Result<AgentHash, Damage> {
+    let mut bytes = [0; 8];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| Damage::Value("hash of an agent"))?;
+    Ok(AgentHash::from_bytes(bytes))
 }
 
 fn version(text: &[u8]) -> Result<Version, Damage> {
@@ -194,7 +210,7 @@ fn time(text: &str) -> Result<SystemTime, Damage> {
 }
 
 /// A number as this store writes it: digits alone, as the scripts want it too.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use super::record::{self, digest, milliseconds};
 use super::scripts::{self, Answer, Call, listed, written};
+use super::usage::with_use;
 use super::{RedisStore, Shared};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
-    CHANGES_KEPT, Changes, KeyRegistry, NewSecret, StoreError, Use, Version, Written, fleet,
+    CHANGES_KEPT, Changes, Day, KeyRegistry, KeyUsage, NewSecret, StoreError, USAGE_KEPT, Use,
+    Version, Written, fleet,
 };
 
 /// How many uses are noted in one go: Redis answers nobody else meanwhile.
@@ -165,13 +167,15 @@ impl KeyRegistry for RedisStore {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         for uses in uses.chunks(USES_AT_ONCE) {
-            let mut call = Call::new(&scripts::MARK_USED, &self.0.keys).with(scripts::LAYOUT);
-            for used in uses {
-                call = call.with(used.fingerprint.to_string()).with(milliseconds(used.at));
-            }
+            let call = Call::new(&scripts::MARK_USED, &self.0.keys);
+            let call = uses.iter().fold(call.with(scripts::LAYOUT).with(USAGE_KEPT), with_use);
             scripts::read(self.0.call(self.0.management.deadline(), call).await?)?;
         }
         Ok(())
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.0.usage(self.0.management.deadline(), account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

@@ -9,6 +9,6 @@ if redis.call('HEXISTS', SECRETS, fingerprint) == 1 then
 end
 local replaced = set(set(record, 'digest', digest), 'hint', hint)
 note(kept, {old, fingerprint})
-finish(old, id, account, 'regenerated', at)
+finish(old, id, account, 'regenerated', at, fingerprint)
 file(fingerprint, id, replaced)
 return {'done', id, fingerprint, replaced}

@@ -42,6 +42,7 @@ script!(ROTATE_AT_ONCE, " flags=allow-oom", "record.lua" "write.lua" "rotate.lua
 script!(DELETE, " flags=allow-oom", "record.lua" "write.lua" "delete.lua");
 script!(DELETE_ALL, " flags=allow-oom", "record.lua" "write.lua" "delete_all.lua");
 script!(MARK_USED, "", "record.lua" "write.lua" "mark_used.lua");
+script!(USAGE, " flags=no-writes", "record.lua" "usage.lua");
 script!(GET, " flags=no-writes", "record.lua" "get.lua");
 script!(LIST, " flags=no-writes", "record.lua" "list.lua");
 script!(ENROL, " flags=allow-oom", "replicas.lua" "enrol.lua");
@@ -92,6 +93,13 @@ impl Call {
         let mut call = Self::new(script, keys);
         call.keys.push(keys.named(format_args!("account:{account}")));
         call.keys.push(keys.named(format_args!("expiries:{account}")));
+        call
+    }
+
+    /// A read of what was counted of the use of an account's keys.
+    pub(super) fn of_usage(script: &'static Text, keys: &Keys, account: &AccountId) -> Self {
+        let mut call = Self::of(script, keys, account);
+        call.keys.push(keys.named(format_args!("usage:{account}")));
         call
     }
 

@@ -5,8 +5,9 @@ if layout and layout ~= ARGV[1] then
   return {'layout', layout}
 end
 
+-- A record with another value of a field, or without the field.
 local function set(record, field, value)
-  local line = '\n' .. field .. ' ' .. value .. '\n'
+  local line = value and '\n' .. field .. ' ' .. value .. '\n' or '\n'
   -- By a function, because a text as replacement would have its '%' read.
   local changed, found = string.gsub('\n' .. record, '\n' .. field .. ' [^\n]*\n', function()
     return line
@@ -97,18 +98,20 @@ local function unlist(id)
   redis.call('ZREM', EXPIRIES, id)
 end
 
--- What a record becomes: made anew so that nothing else can remain, and only once.
-local function tombstone(record, id, account, cause, at)
+-- What a record becomes: made anew so that nothing else can remain, and only once. Where its key goes on
+-- with another secret, says with which.
+local function tombstone(record, id, account, cause, at, replaced_with)
   if record and not get(record, 'digest') and get(record, 'ended_at') then
     return record
   end
   local name = record and get(record, 'name')
   local named = name and 'name ' .. name .. '\n' or ''
+  local led = replaced_with and 'replaced_with ' .. replaced_with .. '\n' or ''
   return 'id ' .. id .. '\naccount ' .. account .. '\n' .. named
-    .. 'ended_by ' .. cause .. '\nended_at ' .. at .. '\n'
+    .. 'ended_by ' .. cause .. '\nended_at ' .. at .. '\n' .. led
 end
 
-local function finish(fingerprint, id, account, cause, at)
+local function finish(fingerprint, id, account, cause, at, replaced_with)
   local record = redis.call('HGET', SECRETS, fingerprint)
-  redis.call('HSET', SECRETS, fingerprint, tombstone(record, id, account, cause, at))
+  redis.call('HSET', SECRETS, fingerprint, tombstone(record, id, account, cause, at, replaced_with))
 end

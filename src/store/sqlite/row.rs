@@ -8,13 +8,13 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::digest::Fingerprint;
 use crate::record::KeyRecord;
-use crate::store::stored::{Damage, Stored};
-use crate::store::{Change, Entry, Version};
+use crate::store::stored::{Damage, Stored, StoredUse};
+use crate::store::{Change, Entry, KeyUsage, Version};
 
 /// What [`entry`] wants to be selected, and what a new row is given, in this order.
 macro_rules! columns {
     () => {
-        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, ended_at, ended_by"
+        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -49,6 +49,29 @@ pub(super) fn change(row: &SqliteRow) -> Result<Change, sqlx::Error> {
     Ok(Change { version: version(row.try_get("version")?), fingerprint: fingerprint(row)? })
 }
 
+/// What rows of the usage hold, in order of their keys and days, but for those that are damaged.
+pub(super) fn usage(rows: &[SqliteRow]) -> Vec<KeyUsage> {
+    let mut usage = Vec::new();
+    for row in rows {
+        if let Err(damage) = add_use(row, &mut usage) {
+            tracing::error!(target: "tower_api_key", store = "sqlite", %damage, "a damaged row of the usage was passed over");
+        }
+    }
+    usage
+}
+
+fn add_use(row: &SqliteRow, usage: &mut Vec<KeyUsage>) -> Result<(), Unreadable> {
+    let stored = StoredUse {
+        id: row.try_get("key_id")?,
+        name: row.try_get("name")?,
+        ended_at: row.try_get("ended_at")?,
+        day: row.try_get("day")?,
+        requests: row.try_get("requests")?,
+        refusals: row.try_get("refusals")?,
+    };
+    Ok(stored.add_to(usage)?)
+}
+
 pub(super) fn version(number: i64) -> Version {
     Version::new(u64::try_from(number).unwrap_or(0))
 }
@@ -75,6 +98,8 @@ fn read(row: &SqliteRow) -> Result<Entry, Unreadable> {
         expires_at: row.try_get("expires_at")?,
         replaced_by: row.try_get("replaced_by")?,
         last_used_at: row.try_get("last_used_at")?,
+        last_used_from: row.try_get("last_used_from")?,
+        last_used_agent: row.try_get("last_used_agent")?,
         ended_at: row.try_get("ended_at")?,
         ended_by: row.try_get("ended_by")?,
     };

@@ -9,7 +9,7 @@ use super::row::{self, columns};
 use crate::digest::Fingerprint;
 use crate::record::{AccountId, EndCause, Environment, KeyId, KeyRecord};
 use crate::store::stored::milliseconds;
-use crate::store::{CHANGES_KEPT, Changes, Use, Version};
+use crate::store::{CHANGES_KEPT, Changes, Version};
 
 /// How many keys of the account have not expired.
 pub(super) async fn active(
@@ -54,7 +54,8 @@ pub(super) async fn file(
         "INSERT INTO secrets (",
         columns!(),
         ")
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, NULL, NULL) ON CONFLICT DO NOTHING"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, NULL, NULL)
+         ON CONFLICT DO NOTHING"
     ))
     .bind(record.fingerprint().as_bytes().as_slice())
     .bind(record.digest.as_bytes().as_slice())
@@ -68,6 +69,8 @@ pub(super) async fn file(
     .bind(record.expires_at.map(milliseconds))
     .bind(record.replaced_by.as_ref().map(KeyId::as_str))
     .bind(record.last_used_at.map(milliseconds))
+    .bind(record.last_used_from.map(|address| address.to_string()))
+    .bind(record.last_used_agent.as_ref().map(|agent| agent.as_bytes().as_slice()))
     .execute(connection)
     .await?;
     Ok(filed.rows_affected() == 1)
@@ -143,23 +146,6 @@ pub(super) async fn note(
 /// [`CHANGES_KEPT`], as SQL counts.
 #[allow(clippy::cast_possible_wrap, reason = "it is 10,000")]
 const KEPT: i64 = CHANGES_KEPT as i64;
-
-/// Notes a use where the secret is live, and only forward in time.
-pub(super) async fn mark_used(
-    connection: &mut SqliteConnection,
-    used: &Use,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE secrets SET last_used_at = ?2
-         WHERE fingerprint = ?1 AND digest IS NOT NULL
-           AND (last_used_at IS NULL OR last_used_at < ?2)",
-    )
-    .bind(used.fingerprint.as_bytes().as_slice())
-    .bind(milliseconds(used.at))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
 
 /// What was written after `since`; in a transaction, so that both answers are of one moment.
 pub(super) async fn changes(
