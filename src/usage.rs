@@ -237,7 +237,11 @@ async fn write_now_and_then(collector: Weak<Collector>, interval: Duration) {
         if collector.closed.load(Ordering::Relaxed) {
             return;
         }
-        collector.flush().await;
+        // In a task of its own: a store that panics ends that one, and not the collecting.
+        let flush = tokio::spawn(async move { collector.flush().await });
+        if flush.await.is_err() {
+            tracing::error!(target: "tower_api_key", "uses of keys were lost: the store panicked");
+        }
     }
 }
 

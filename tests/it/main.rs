@@ -27,6 +27,7 @@ mod sockets;
 mod sqlite;
 mod support;
 mod tidy;
+mod usage;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
