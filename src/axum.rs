@@ -45,13 +45,13 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::connect_info::{ConnectInfo, IntoMakeServiceWithConnectInfo};
-use axum::routing::IntoMakeService;
-use axum::{Router, ServiceExt};
+use axum::routing::{IntoMakeService, MethodRouter, get};
+use axum::{Json, Router, ServiceExt};
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, Request, StatusCode};
+use http::{Extensions, Request, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -154,6 +154,31 @@ where
         let response = std::task::ready!(self.project().future.poll(cx))?;
         Poll::Ready(Ok(response.map(|body| body.into_inner().unwrap_or_else(Body::from))))
     }
+}
+
+/// An endpoint that tells a caller whether its key works, for customers to try one with:
+///
+/// ```
+/// use axum::Router;
+/// use tower_api_key::axum::test_endpoint;
+///
+/// // behind `protect`
+/// let api: Router = Router::new().route("/test", test_endpoint(|caller| caller.account().to_string()));
+/// ```
+///
+/// answers `GET` with 200 and `{"message":"The API key is valid for account: admin@example.com"}`, where
+/// `account` says what an account is called. Whoever has no valid key is refused by the layer, which
+/// says what is wrong. The answer is `Cache-Control: no-store`.
+pub fn test_endpoint<S>(
+    account: impl Fn(&Identity) -> String + Clone + Send + Sync + 'static,
+) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    get(async move |caller: Identity| {
+        let message = format!("The API key is valid for account: {}", account(&caller));
+        ([(header::CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "message": message })))
+    })
 }
 
 /// The verified caller as an argument of a handler. Fails only where no layer is in front.

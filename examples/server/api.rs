@@ -1,10 +1,9 @@
 //! The routes. Nothing here checks a key: no request comes here without one.
 
+use axum::Router;
 use axum::routing::get;
-use axum::{Json, Router};
 use http::StatusCode;
-use serde_json::{Value, json};
-use tower_api_key::Identity;
+use tower_api_key::axum::test_endpoint;
 
 use crate::failure::Failure;
 use crate::webhooks::Webhooks;
@@ -12,7 +11,7 @@ use crate::{bookings, webhooks};
 
 pub(crate) fn router(hooks: Webhooks) -> Router {
     Router::new()
-        .route("/v2/test", get(test))
+        .route("/v2/test", test_endpoint(|caller| caller.account().to_string()))
         .route("/v2/bookings", get(bookings::list))
         .route("/v2/webhooks", get(webhooks::list).post(webhooks::create))
         .route("/v2/webhooks/{id}", get(webhooks::get).delete(webhooks::delete))
@@ -21,9 +20,4 @@ pub(crate) fn router(hooks: Webhooks) -> Router {
             Failure::request(StatusCode::METHOD_NOT_ALLOWED, "This path does not know that method.")
         })
         .with_state(hooks)
-}
-
-async fn test(caller: Identity) -> Json<Value> {
-    let account = caller.account();
-    Json(json!({ "message": format!("The API key is valid for account: {account}") }))
 }

@@ -6,7 +6,7 @@ use ::axum::routing::{get, post};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
-use tower_api_key::axum::{Protected, protect};
+use tower_api_key::axum::{Protected, protect, test_endpoint};
 use tower_api_key::{ApiKeyLayer, Identity, MemoryStore, Rejection, RejectionKind, Transport};
 
 use crate::support::{Log, with_key};
@@ -147,4 +147,19 @@ async fn an_optional_identity_is_there_behind_the_layer() {
     let may = get(async |caller: Option<Identity>| caller.is_some().to_string());
     let service = protect(Router::new().route("/", may), open_transport(store));
     assert_eq!(ask(service, "GET", "/", Some(&key)).await, (StatusCode::OK, "true".to_owned()));
+}
+
+#[tokio::test]
+async fn the_test_endpoint_says_whose_key_it_is() {
+    let store = MemoryStore::new();
+    let (_, key) = with_key(store.clone()).await;
+    let named = test_endpoint(|caller| format!("\"{}\"", caller.account()));
+    let service = protect(Router::new().route("/test", named), open_transport(store));
+    let (status, body) = ask(service.clone(), "GET", "/test", Some(&key)).await;
+    let expected = r#"{"message":"The API key is valid for account: \"admin@example.com\""}"#;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, expected));
+    let (status, body) = ask(service.clone(), "GET", "/test", Some("acme_wrong")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(body.contains("Invalid API key."));
+    assert_eq!(ask(service, "POST", "/test", Some(&key)).await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
