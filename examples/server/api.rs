@@ -7,10 +7,11 @@ use tower_api_key::axum::test_endpoint;
 
 use crate::failure::Failure;
 use crate::webhooks::Webhooks;
-use crate::{bookings, webhooks};
+use crate::{bookings, openapi, webhooks};
 
 pub(crate) fn router(hooks: Webhooks) -> Router {
     Router::new()
+        .route("/openapi.json", get(openapi::document))
         .route("/v2/test", test_endpoint(|caller| caller.account().to_string()))
         .route("/v2/bookings", get(bookings::list))
         .route("/v2/webhooks", get(webhooks::list).post(webhooks::create))

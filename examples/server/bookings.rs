@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Told};
 
 const SAMPLES: i64 = 120;
 const DEFAULT_LIMIT: usize = 10;
@@ -110,6 +110,42 @@ fn parse_time(text: &str) -> Result<Timestamp, Failure> {
     })
 }
 
+/// A booking.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Booking)]
+#[allow(dead_code, reason = "a description of `to_json`")]
+pub(crate) struct BookingView {
+    object: String,
+    id: String,
+    subject: String,
+    status: String,
+    #[schema(format = DateTime)]
+    starting_time: String,
+    #[schema(format = DateTime)]
+    last_updated_time: String,
+}
+
+/// A page of bookings.
+#[derive(utoipa::ToSchema)]
+#[schema(as = BookingList)]
+#[allow(dead_code, reason = "a description")]
+pub(crate) struct BookingListView {
+    object: String,
+    data: Vec<BookingView>,
+}
+
+/// Lists bookings, in order of their ids.
+#[utoipa::path(get, path = "/v2/bookings", security(("ApiKey" = [])), tag = "Bookings",
+    params(
+        ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
+        ("after" = Option<String>, Query, pattern = "^BKNG-[0-9]{6}$"),
+        ("last_updated_time.gt" = Option<String>, Query, format = DateTime),
+    ),
+    responses(
+        (status = 200, description = "A page of them", body = BookingListView,
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`, while there is one"))),
+        (status = 400, description = "A parameter that cannot be meant", body = Told),
+    ))]
 pub(crate) async fn list(
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Failure> {

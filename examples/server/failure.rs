@@ -14,6 +14,16 @@ pub(crate) struct Failure {
     param: Option<String>,
 }
 
+/// The body of an error.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Error)]
+#[allow(dead_code, reason = "a description of what is answered below")]
+pub(crate) struct Told {
+    r#type: String,
+    message: String,
+    param: Option<String>,
+}
+
 impl Failure {
     pub(crate) fn invalid(param: &str, message: impl Into<String>) -> Self {
         Self { param: Some(param.to_owned()), ..Self::request(StatusCode::BAD_REQUEST, message) }

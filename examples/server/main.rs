@@ -8,6 +8,7 @@
 //! GET    /v2/bookings         ?limit=&after=&last_updated_time.gt=
 //! GET    /v2/webhooks         POST makes one
 //! GET    /v2/webhooks/{id}    DELETE removes it
+//! GET    /openapi.json        all of this, described
 //! ```
 //!
 //! `--help` lists the flags.
@@ -17,6 +18,7 @@ mod bookings;
 mod certificate;
 mod failure;
 mod flags;
+mod openapi;
 mod webhooks;
 
 use std::error::Error;
@@ -36,6 +38,7 @@ use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
     AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
     NewKey, PostgresStore, RedisStore, SharedRegistry, SqliteStore, Transport, TrustedProxies,
+    Usage, UsageSettings,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -97,7 +100,8 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     show_first_key(&store, &account, &base, &certificate.path).await?;
 
     // One API behind one layer, with a rule for each port.
-    let layer = ApiKeyLayer::new(store);
+    let usage = Usage::collect(Arc::clone(&store), UsageSettings::default());
+    let layer = ApiKeyLayer::new(store).with_usage(&usage);
     let api = api::router(webhooks);
     let behind_tls = protect(api.clone(), layer.clone().with_transport(Transport::tls()));
     let behind_proxy = protect(api, layer.with_transport(Transport::behind(proxies)));
@@ -110,6 +114,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         serve_https(https, certificate.config, behind_tls, handle.clone()),
         serve_http(http, behind_proxy, handle),
     )?;
+    usage.close().await;
     if let Some(cached) = cached {
         // So that no other server's deletion waits for this one.
         cached.close().await;

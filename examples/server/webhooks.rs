@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tower_api_key::Identity;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Told};
 
 const MOST_PER_ACCOUNT: usize = 100;
 
@@ -28,6 +28,57 @@ struct Webhook {
     url: String,
     events: Vec<String>,
     created_at: String,
+}
+
+/// What a webhook is to be.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    dead_code,
+    reason = "described here, and read field by field below, to say which one is wrong"
+)]
+pub(crate) struct NewWebhook {
+    /// Unique in the account.
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
+    name: String,
+    #[schema(
+        min_length = 1,
+        max_length = 2_000,
+        pattern = r"^https://[a-z0-9]{1,60}\.example/[a-z]*$"
+    )]
+    url: String,
+    #[schema(min_items = 1, max_items = 100)]
+    events: Vec<EventName>,
+}
+
+/// What to be told of.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
+#[allow(dead_code, reason = "a description")]
+pub(crate) struct EventName(String);
+
+/// A webhook.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Webhook)]
+#[allow(dead_code, reason = "a description of `to_json`")]
+pub(crate) struct WebhookView {
+    #[schema(inline)]
+    object: String,
+    id: String,
+    name: String,
+    url: String,
+    events: Vec<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+/// All webhooks of an account.
+#[derive(utoipa::ToSchema)]
+#[schema(as = WebhookList)]
+#[allow(dead_code, reason = "a description")]
+pub(crate) struct WebhookListView {
+    object: String,
+    data: Vec<WebhookView>,
 }
 
 /// Every account's webhooks, in order of creation, and the number of the next one.
@@ -90,12 +141,22 @@ fn save(path: &Path, text: &[u8]) -> io::Result<()> {
     std::fs::rename(unfinished, path)
 }
 
+/// Lists the account's webhooks.
+#[utoipa::path(get, path = "/v2/webhooks", security(("ApiKey" = [])), tag = "Webhooks",
+    responses((status = 200, description = "All of them", body = WebhookListView)))]
 pub(crate) async fn list(State(hooks): State<Webhooks>, caller: Identity) -> Json<Value> {
     let book = hooks.book.lock().await;
     let data: Vec<Value> = book.of(&caller).iter().map(Webhook::to_json).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
+/// Shows a webhook.
+#[utoipa::path(get, path = "/v2/webhooks/{id}", security(("ApiKey" = [])), tag = "Webhooks",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "The webhook", body = WebhookView),
+        (status = 404, description = "The account has no such webhook", body = Told),
+    ))]
 pub(crate) async fn get(
     State(hooks): State<Webhooks>,
     caller: Identity,
@@ -106,6 +167,16 @@ pub(crate) async fn get(
     hook.map(|hook| Json(hook.to_json())).ok_or_else(no_such_webhook)
 }
 
+/// Makes a webhook, which belongs to the account.
+#[utoipa::path(post, path = "/v2/webhooks", security(("ApiKey" = [])), tag = "Webhooks",
+    request_body = NewWebhook,
+    responses(
+        (status = 201, description = "The webhook", body = WebhookView),
+        (status = 400, description = "A field that cannot be meant", body = Told),
+        (status = 409, description = "There is one of this name, or there are as many as may be", body = Told),
+        (status = 413, description = "The body is too long", body = Told),
+        (status = 415, description = "The body is not JSON", body = Told),
+    ))]
 pub(crate) async fn create(
     State(hooks): State<Webhooks>,
     caller: Identity,
@@ -117,6 +188,13 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(hook.to_json())))
 }
 
+/// Removes a webhook.
+#[utoipa::path(delete, path = "/v2/webhooks/{id}", security(("ApiKey" = [])), tag = "Webhooks",
+    params(("id" = String, Path)),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "The account has no such webhook", body = Told),
+    ))]
 pub(crate) async fn delete(
     State(hooks): State<Webhooks>,
     caller: Identity,

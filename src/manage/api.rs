@@ -63,6 +63,9 @@
 
 mod body;
 mod failure;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 mod paging;
 mod view;
 
