@@ -58,6 +58,7 @@ mod rotating;
 mod subject;
 mod taken;
 mod texts;
+mod usage;
 mod uses;
 mod versions;
 
@@ -191,6 +192,20 @@ promises! { $
         many_uses_are_noted_in_one_call
         a_use_of_what_is_not_live_is_passed_over
         a_late_use_never_revives_a_key
+        the_last_use_is_shown_whole
+        a_use_without_requests_shows_nothing
+    }
+    usage {
+        uses_are_counted_by_day
+        uses_of_many_callers_add_up
+        counts_stop_where_numbers_end
+        usage_begins_with_the_day_asked_for
+        usage_is_of_one_account_and_in_order
+        a_use_of_an_unknown_secret_is_not_counted
+        a_use_of_an_ended_secret_is_its_key_s
+        an_ended_key_is_named_as_it_was_at_its_end
+        days_are_forgotten_in_time
+        counting_changes_nothing_else
     }
     texts {
         odd_texts_come_back_as_they_were

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, Changes, DEFAULT_KEY_LIMIT, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord,
-    KeyRegistry, KeyStore, Lookup, ManageError, ManualClock, MemoryStore, NewSecret, StoreError,
-    Use, Version, Written,
+    AccountId, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord,
+    KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, ManualClock, MemoryStore, NewSecret,
+    StoreError, Use, Version, Written,
 };
 
 use crate::support::{Log, account, named, text, time, with_key};
@@ -363,6 +363,10 @@ impl KeyRegistry for Colliding {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.0.mark_used(uses).await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.0.usage(account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

@@ -129,7 +129,12 @@ pub(super) async fn shown(store: &Store, like: &KeyRecord) -> Arc<KeyRecord> {
     assert_same(listed[0], &got, "list and get");
     // What a cache gives may have been used since.
     let found = live(store, got.fingerprint()).await;
-    let found = KeyRecord { last_used_at: got.last_used_at, ..(*found).clone() };
+    let found = KeyRecord {
+        last_used_at: got.last_used_at,
+        last_used_from: got.last_used_from,
+        last_used_agent: got.last_used_agent,
+        ..(*found).clone()
+    };
     assert_same(&found, &got, "find and get");
     got
 }

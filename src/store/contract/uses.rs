@@ -1,5 +1,6 @@
 //! Promises about notes of when secrets were last used.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +8,7 @@ use super::given::{
     Store, account, assert_done, assert_nowhere, assert_shown, at_once, ended, insert, record,
     said, secret, shown, time,
 };
+use crate::digest::AgentHash;
 use crate::record::KeyRecord;
 use crate::store::{Use, Written};
 
@@ -39,6 +41,81 @@ pub async fn a_use_is_shown_to_the_millisecond(store: Store) {
     assert_done(rotated, "rotate");
     assert_eq!(shown(&store, &key).await.last_used_at, Some(at), "after a rotation");
     assert_shown(&store, &successor).await;
+}
+
+/// The last use is shown whole: when, from where and by what are of one use, the newest that had an
+/// accepted request, and whatever that did not say is not shown. What else changes keeps it; a
+/// successor has none of it.
+pub async fn the_last_use_is_shown_whole(store: Store) {
+    let owner = account("a");
+    let key = insert(&store, record(&owner, time(0))).await;
+    let agent =
+        |number: u8| Some(AgentHash::from_bytes([number, 0, 0x80, 0xff, b'\n', 0, 1, number]));
+    let from = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let mut last = Use::new(key.fingerprint(), time(1));
+    for (at, address, agent) in [
+        (1, from("192.0.2.1"), agent(1)),
+        (2, None, None),
+        (3, from("2001:db8::ffff:1"), None),
+        (4, None, agent(0)),
+        (5, from("0.0.0.0"), agent(0xff)),
+        (6, from("::ffff:192.0.2.1"), agent(2)),
+        (7, from("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), agent(3)),
+        (8, from("::"), agent(4)),
+    ] {
+        last = Use { at: time(at), address, agent, ..Use::new(key.fingerprint(), time(at)) };
+        // Neither what is older nor what is as old is shown in part.
+        let older = Use { at: time(at - 1), address: from("192.0.2.7"), agent: None, ..last };
+        let other = Use { address: from("192.0.2.8"), agent: None, ..last };
+        store.mark_used(&[older, last, other, older]).await.unwrap();
+        store.mark_used(&[other]).await.unwrap();
+        store.mark_used(&[older]).await.unwrap();
+        assert_shown(&store, &with_last_use((*key).clone(), &last)).await;
+    }
+    let renamed = store.rename(&owner, &key.id, "Renamed".parse().unwrap()).await.unwrap();
+    let Written::Done(renamed) = renamed else { panic!("rename said {renamed:?}") };
+    assert_shown(&store, &with_last_use((*renamed).clone(), &last)).await;
+    let replaced = store.replace(&owner, &key.id, secret(), time(8)).await.unwrap();
+    let Written::Done(replaced) = replaced else { panic!("replace said {replaced:?}") };
+    assert_shown(&store, &with_last_use((*replaced).clone(), &last)).await;
+    let successor = Arc::new(record(&owner, time(9)));
+    let rotated = store.rotate(&owner, &key.id, Arc::clone(&successor), Some(time(90)), 25).await;
+    assert_done(rotated, "rotate");
+    let superseded = replaced.superseded(successor.id.clone(), time(90));
+    assert_shown(&store, &with_last_use(superseded, &last)).await;
+    assert_shown(&store, &successor).await;
+    // A record that is filed with a last use has it.
+    let used = insert(&store, with_last_use(record(&owner, time(9)), &last)).await;
+    assert_shown(&store, &used).await;
+}
+
+fn with_last_use(record: KeyRecord, last: &Use) -> KeyRecord {
+    KeyRecord {
+        last_used_at: Some(last.at),
+        last_used_from: last.address,
+        last_used_agent: last.agent,
+        ..record
+    }
+}
+
+/// A use of which no request was accepted is not shown as the last, also where there was none before
+/// it, and where it says from where it came.
+pub async fn a_use_without_requests_shows_nothing(store: Store) {
+    let key = insert(&store, record(&account("a"), time(0))).await;
+    let refused = |at| Use {
+        requests: 0,
+        refusals: 3,
+        address: Some([192, 0, 2, 1].into()),
+        agent: Some(AgentHash::of(b"curl")),
+        ..Use::new(key.fingerprint(), time(at))
+    };
+    store.mark_used(&[refused(5)]).await.unwrap();
+    assert_shown(&store, &key).await;
+    store.mark_used(&[refused(8), Use::new(key.fingerprint(), time(7)), refused(9)]).await.unwrap();
+    let shown = KeyRecord { last_used_at: Some(time(7)), ..(*key).clone() };
+    assert_shown(&store, &shown).await;
+    store.mark_used(&[Use { refusals: 0, ..refused(9) }]).await.unwrap();
+    assert_shown(&store, &shown).await;
 }
 
 /// A use that is older than the one noted is passed over, by a millisecond too, in one call and in

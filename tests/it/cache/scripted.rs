@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tower_api_key::{
-    AccountId, Changes, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore, Lookup,
-    MemoryStore, NewSecret, StoreError, Use, Version, Written,
+    AccountId, Changes, Day, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
+    KeyUsage, Lookup, MemoryStore, NewSecret, StoreError, Use, Version, Written,
 };
 
 /// How a call ends, after it has seen or done what it is for.
@@ -237,6 +237,10 @@ impl KeyRegistry for Scripted {
 
     async fn settle(&self) {
         self.memory().settle().await;
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.memory().usage(account, since).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

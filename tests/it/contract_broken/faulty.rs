@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 
 use tower_api_key::{
-    AccountId, Changes, Entry, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
-    Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version,
-    Written,
+    AccountId, Changes, Day, Entry, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
+    KeyUsage, Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use,
+    Version, Written,
 };
 
 pub(crate) type Said<T> = Result<Written<T>, StoreError>;
@@ -73,6 +73,10 @@ pub(crate) trait Faulty: Default + Send + Sync + 'static {
 
     async fn mark_used(&self, uses: &[Use]) {
         self.good().mark_used(uses).await.unwrap();
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Vec<KeyUsage> {
+        self.good().usage(account, since).await.unwrap()
     }
 
     async fn changes(&self, since: Version) -> Changes {
@@ -212,6 +216,10 @@ impl<F: Faulty> KeyRegistry for Broken<F> {
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.0.mark_used(uses).await;
         Ok(())
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        Ok(self.0.usage(account, since).await)
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {

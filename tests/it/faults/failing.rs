@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, CacheSettings, CachedStore, Changes, Fingerprint, KeyId, KeyManager, KeyName,
-    KeyRecord, KeyRegistry, KeyStore, Lookup, ManageError, MemoryStore, NewSecret, StoreError, Use,
-    Version, Written,
+    AccountId, CacheSettings, CachedStore, Changes, Day, Fingerprint, KeyId, KeyManager, KeyName,
+    KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, MemoryStore, NewSecret,
+    StoreError, Use, Version, Written,
 };
 
 use super::state::coherent;
@@ -192,6 +192,10 @@ impl<S: KeyRegistry> KeyRegistry for Failing<S> {
 
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         self.call(self.inner.mark_used(uses)).await
+    }
+
+    async fn usage(&self, account: &AccountId, since: Day) -> Result<Vec<KeyUsage>, StoreError> {
+        self.call(self.inner.usage(account, since)).await
     }
 
     async fn changes(&self, since: Version) -> Result<Changes, StoreError> {
