@@ -1,23 +1,22 @@
 //! The whole decision, and the service around it.
 
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Request, Response, header};
+use http::{Extensions, HeaderMap, Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
 use super::response::Answers;
 use super::watch::Watch;
-use crate::digest::AgentHash;
 use crate::extract::{Places, TakenKey};
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::transport::{Connection, Transport};
-use crate::usage::Origin;
 use crate::verify::{Verdict, Verifier};
 
 /// Where a request says which connection it came over. Extensions are this process's own: nothing in
@@ -52,7 +51,7 @@ impl Guard {
 
     /// Makes an admitted request what the inner service gets.
     pub(super) fn admit<B>(&self, request: &mut Request<B>, key: TakenKey, identity: Identity) {
-        self.watch.accepted(&identity, || self.origin(request));
+        self.watch.accepted(&identity, request.headers(), || self.client(request));
         if self.keep_key {
             key.put_back(request.headers_mut());
         }
@@ -65,11 +64,8 @@ impl Guard {
         self.answers.refuse(rejection, request)
     }
 
-    fn origin<B>(&self, request: &Request<B>) -> Origin {
-        let connection = (self.connection)(request.extensions());
-        let agent = request.headers().get(header::USER_AGENT);
-        let agent = agent.map(|agent| AgentHash::of(agent.as_bytes()));
-        (self.transport.client(request.headers(), connection), agent)
+    fn client<B>(&self, request: &Request<B>) -> Option<IpAddr> {
+        self.transport.client(request.headers(), (self.connection)(request.extensions()))
     }
 }
 

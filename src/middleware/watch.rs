@@ -1,19 +1,21 @@
 //! Who is told of what the layer decided, and what is counted of it. Decides nothing, and no request
 //! waits for it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, header};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use crate::digest::KeyDigest;
+use crate::digest::{AgentHash, KeyDigest};
 use crate::events::{KeyEvent, Listeners};
 use crate::extract::TakenKey;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
-use crate::usage::{Origin, Usage};
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 /// How many keys that came in the clear are looked up in a second, at the most: whoever sends more of
@@ -38,9 +40,16 @@ impl Default for Watch {
 }
 
 impl Watch {
-    pub(super) fn accepted(&self, identity: &Identity, origin: impl FnOnce() -> Origin) {
+    /// `client` is asked now and then.
+    pub(super) fn accepted(
+        &self,
+        identity: &Identity,
+        headers: &HeaderMap,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) {
+        let agent = || headers.get(header::USER_AGENT).map(|name| AgentHash::of(name.as_bytes()));
         if let Some(usage) = &self.usage {
-            usage.accepted(identity.record(), origin);
+            usage.accepted(identity.record(), || (client(), agent()));
         }
     }
 

@@ -10,7 +10,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "middleware/service",
         "extract identity middleware rejection transport verify",
-        "http tower_service",
+        "bytes http tower_service",
     ),
     ("extract", "key rejection", "http"),
     ("transport", "rejection", "http thiserror tracing"),
@@ -24,8 +24,12 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("rejection", "digest record", "thiserror"),
     // What it is about.
     ("record", "digest", ""),
+    ("record/tally", "", ""),
     ("record/text", "", "thiserror"),
     ("clock", "", "rustix"),
+    ("events", "record rejection store", "tracing"),
+    ("metrics", "events", "metrics"),
+    ("usage", "clock digest events record store", "tokio tracing"),
     ("store", "digest record", "async_trait thiserror"),
     ("store/changes", "digest", ""),
     ("store/uses", "digest record", ""),
@@ -93,7 +97,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/postgres/row", "digest record store", "hex sqlx thiserror tracing"),
     (
         "middleware/layer",
-        "clock extract key middleware record store transport verify",
+        "clock events extract key middleware record store transport usage verify",
         "tower_layer tracing",
     ),
     (
@@ -103,17 +107,34 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("middleware/response", "record rejection", "bytes http tracing"),
     ("middleware/body", "", "bytes http_body pin_project_lite"),
+    (
+        "middleware/watch",
+        "digest events extract identity rejection usage verify",
+        "http tokio tracing",
+    ),
     ("middleware/connection", "transport", "http tower_service"),
     ("middleware", "", ""),
     (
         "axum",
         "identity middleware transport",
-        "axum axum_core bytes http pin_project_lite tower_layer tower_service tracing",
+        "axum axum_core bytes http pin_project_lite serde_json tower_layer tower_service tracing",
     ),
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
-    ("manage", "clock digest key record store", "thiserror tracing"),
-    ("manage/new_key", "manage record", ""),
-    ("manage/generate", "key manage record", "rand zeroize"),
+    ("manage", "clock digest events key record store", "thiserror tracing"),
+    ("manage/new_key", "clock manage record", ""),
+    ("manage/generate", "digest key manage record", "rand zeroize"),
+    ("manage/principal", "record", ""),
+    // Surfaces.
+    (
+        "manage/api",
+        "identity manage record",
+        "axum axum_core http jiff serde_json tower_http tracing",
+    ),
+    ("manage/api/body", "manage", "serde serde_json"),
+    ("manage/api/failure", "manage", "axum axum_core http serde tracing utoipa"),
+    ("manage/api/openapi", "extract manage", "serde utoipa"),
+    ("manage/api/paging", "manage record", "base64"),
+    ("manage/api/view", "key record", "jiff serde utoipa"),
 ];
 
 /// Every file of `src` but the tests, by its module's path.
@@ -228,7 +249,7 @@ fn each_primitive_has_one_place() {
     only_in("Instant::now", &["clock"]);
     only_in("Identity::verified", &["verify"]);
     only_in("Connection::tls_ended_here", &["tls"]);
-    only_in("StatusCode::", &["axum", "middleware/response"]);
+    only_in("StatusCode::", &["axum", "manage/api", "manage/api/failure", "middleware/response"]);
     let managed = [
         "manage",
         "store",
@@ -239,6 +260,7 @@ fn each_primitive_has_one_place() {
         "store/postgres",
         "store/redis/registry",
         "store/sqlite",
+        "usage",
     ];
     let examined = ["", "/cap", "/collisions", "/ending", "/first", "/following", "/given"];
     let examined = examined.into_iter().chain(["/handles", "/roll", "/subject"]);

@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::failure::Told;
 use super::view::{IssuedView, KeyView, ListView};
+use crate::extract::API_KEY;
 
 /// Adds the security scheme `ApiKey` to a document: a key in the `API-Key` header.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ pub struct ApiKeyAsBearer;
 impl Modify for ApiKeyHeader {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let described = "A key, as it was shown when it was made. Over HTTPS only.";
-        let value = ApiKeyValue::with_description(crate::API_KEY.as_str(), described);
+        let value = ApiKeyValue::with_description(API_KEY.as_str(), described);
         add_scheme(document, "ApiKey", SecurityScheme::ApiKey(ApiKey::Header(value)));
     }
 }
