@@ -54,8 +54,12 @@ impl Failure {
 
 impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
+        let status = match rejection.status() {
+            status @ (StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::PAYLOAD_TOO_LARGE) => status,
+            _ => StatusCode::BAD_REQUEST,
+        };
         Self::request(
-            rejection.status(),
+            status,
             "The body must be a JSON object, with Content-Type: application/json.",
         )
     }
