@@ -5,6 +5,7 @@ mod remote;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tower_api_key::store::CHANGES_KEPT;
@@ -15,10 +16,11 @@ use tower_api_key::store::contract::{
     the_roll_is_kept_between_stores,
 };
 use tower_api_key::{
-    Changes, KeyRegistry, MemoryStore, SharedRegistry, SqliteStore, Version, store_contract,
+    Changes, Day, KeyRecord, KeyRegistry, MemoryStore, SharedRegistry, SqliteStore, Use, Version,
+    store_contract,
 };
 
-use crate::support::soon;
+use crate::support::{account, soon, time};
 
 store_contract!(memory, async || Subject::new(MemoryStore::new()));
 
@@ -121,6 +123,30 @@ async fn sqlite_forgets_old_changes() {
     sqlx::raw_sql(written).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     assert_old_changes_are_forgotten(Arc::new(store)).await;
+}
+
+/// What an older layout has: a live key of the account "a", last used 7 ms after 1970, and one, called
+/// "Left", that was deleted 6 ms after it. In the newest layout, uses of both are kept.
+pub(crate) async fn uses_are_kept_of_what_was_there(
+    store: &impl KeyRegistry,
+    live: &KeyRecord,
+    left: &KeyRecord,
+) {
+    let owner = account("a");
+    let [before] = store.list(&owner).await.unwrap().try_into().unwrap();
+    let after_1970 = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+    assert_eq!(before.last_used_at, Some(after_1970(7)));
+    assert_eq!((before.last_used_from, before.last_used_agent), (None, None));
+    assert!(store.usage(&owner, Day::from_number(0)).await.unwrap().is_empty());
+    let mut used = Use::new(live.fingerprint(), time(9));
+    used.address = Some([192, 0, 2, 1].into());
+    store.mark_used(&[used, Use::new(left.fingerprint(), time(9))]).await.unwrap();
+    let [after] = store.list(&owner).await.unwrap().try_into().unwrap();
+    assert_eq!((after.last_used_at, after.last_used_from), (Some(time(9)), used.address));
+    let usage = store.usage(&owner, Day::of(time(9))).await.unwrap();
+    let mut given: Vec<_> = usage.iter().map(|it| (it.name.as_str(), it.ended_at)).collect();
+    given.sort_unstable();
+    assert_eq!(given, [("A name", None), ("Left", Some(after_1970(6)))]);
 }
 
 /// The compiler says so too, but only as a warning.

@@ -1,5 +1,6 @@
 //! The contract is worth something: for each promise there is a store that breaks it, and is found out.
 
+mod counting;
 pub(crate) mod faulty;
 mod keeping;
 mod racing;
@@ -13,7 +14,7 @@ use tower_api_key::KeyRegistry;
 use tower_api_key::store::contract::{self, PROMISES, Subject};
 
 use self::faulty::{Broken, Faulty};
-use self::{keeping::*, racing::*, writing::*};
+use self::{counting::*, keeping::*, racing::*, writing::*};
 
 // Whatever objects below does not object to the way in which the faults are made.
 tower_api_key::store_contract!(without_fault, async || Subject::new(Broken(NoFault::default())));
@@ -124,6 +125,29 @@ found_out! {
     keeps_seconds: KeepsSeconds by
         a_use_is_shown_to_the_millisecond times_come_back_to_the_millisecond;
     notes_the_first_uses: NotesTheFirstUses by many_uses_are_noted_in_one_call;
+    keeps_old_addresses: KeepsOldAddresses by the_last_use_is_shown_whole;
+    forgets_agents_when_renaming: ForgetsAgentsWhenRenaming by the_last_use_is_shown_whole;
+    shows_refusals: ShowsRefusals by
+        a_use_without_requests_shows_nothing counting_changes_nothing_else;
+    counts_a_secret_once_a_call: CountsASecretOnceACall by uses_are_counted_by_day;
+    counts_in_local_time: CountsInLocalTime by uses_are_counted_by_day;
+    counts_one_of_two_at_once: CountsOneOfTwoAtOnce by uses_of_many_callers_add_up;
+    counts_in_32_bits: CountsIn32Bits by counts_stop_where_numbers_end;
+    begins_a_day_late: BeginsADayLate by usage_begins_with_the_day_asked_for;
+    gives_keys_without_days: GivesKeysWithoutDays by usage_begins_with_the_day_asked_for;
+    gives_everybody_s_usage: GivesEverybodySUsage by usage_is_of_one_account_and_in_order;
+    orders_ids_without_case: OrdersIdsWithoutCase by usage_is_of_one_account_and_in_order;
+    counts_unknown_secrets: CountsUnknownSecrets by a_use_of_an_unknown_secret_is_not_counted;
+    counts_live_secrets_only: CountsLiveSecretsOnly by
+        a_use_of_an_ended_secret_is_its_key_s counting_changes_nothing_else;
+    names_by_the_secret_that_was_used: NamesByTheSecretThatWasUsed by
+        an_ended_key_is_named_as_it_was_at_its_end;
+    forgets_after_a_month: ForgetsAfterAMonth by days_are_forgotten_in_time;
+    forgets_nothing: ForgetsNothing by days_are_forgotten_in_time;
+    forgets_everybody_s_days: ForgetsEverybodySDays by days_are_forgotten_in_time;
+    notes_take_versions: NotesTakeVersions by
+        counting_changes_nothing_else what_changes_nothing_takes_no_version;
+    refusals_forget_tombstones: RefusalsForgetTombstones by counting_changes_nothing_else;
     list_ignores_case: ListIgnoresCase by texts_that_look_alike_are_not_the_same;
     unescapes: Unescapes by odd_texts_come_back_as_they_were;
     truncates: Truncates by the_longest_texts_come_back_whole;

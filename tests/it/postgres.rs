@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tower_api_key::{
-    AccountId, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, PostgresOptions,
+    AccountId, Day, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, PostgresOptions,
     PostgresStore, StoreError, Use, Written,
 };
 
+use crate::contract::uses_are_kept_of_what_was_there;
 use crate::servers::{PgBouncer, Postgres, Wire};
-use crate::support::{Log, account, named, record, soon, text, time};
+use crate::support::{Log, account, digest, named, record, soon, text, time};
 
 async fn sql(url: &str, statements: &str) -> Vec<sqlx::postgres::PgRow> {
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -88,8 +89,42 @@ async fn tables_from_a_newer_version_are_refused_and_left_alone() {
     filled(&url).await;
     sql(&url, "UPDATE tower_api_key.layout SET number = 7").await;
     let refused = PostgresStore::connect(&url).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 1, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 2, .. }), "{refused:?}");
     assert_eq!(one::<i64>(&url, "SELECT count(*) FROM tower_api_key.secrets").await, 3);
+}
+
+#[tokio::test]
+async fn tables_of_the_first_layout_are_brought_to_the_newest() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
+    let digest =
+        live.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "CREATE SCHEMA tower_api_key; {};
+         INSERT INTO tower_api_key.accounts VALUES ('a');
+         INSERT INTO tower_api_key.secrets VALUES
+             ('\\x{}', '\\x{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, 7, NULL, NULL),
+             ('\\x{}', NULL, '{}', 'a', 'Left', NULL, '', '', 5, NULL, NULL, NULL, 6, 'deleted')",
+        include_str!("../../src/store/postgres/layout-1.sql"),
+        live.fingerprint(),
+        live.id,
+        left.fingerprint(),
+        left.id,
+    );
+    sql(&url, &statements).await;
+    let opened: Vec<_> = (0..4)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { PostgresStore::connect(&url).await })
+        })
+        .collect();
+    for store in opened {
+        store.await.unwrap().unwrap().close();
+    }
+    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 2);
+    let store = PostgresStore::connect(&url).await.unwrap();
+    uses_are_kept_of_what_was_there(&store, &live, &left).await;
 }
 
 #[tokio::test]
@@ -140,7 +175,11 @@ async fn a_role_with_the_rights_that_are_documented_is_enough() {
     )
     .await;
     let store = PostgresStore::connect(&weak).await.unwrap();
-    let (manager, _) = crate::support::with_key(store).await;
+    let (manager, key) = crate::support::with_key(store.clone()).await;
+    let owner = account("admin@example.com");
+    let used = Use::new(digest(&key).fingerprint(), time(0));
+    store.mark_used(&[used]).await.unwrap();
+    assert_eq!(store.usage(&owner, Day::of(time(0))).await.unwrap().len(), 1);
     assert_eq!(manager.delete_all(&account("admin@example.com")).await.unwrap(), 1);
 }
 
@@ -158,6 +197,8 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
         "expires_at = -9223372036854775808",
         "environment = 'NOT ONE'",
         "scopes = 'a  b'",
+        "last_used_from = 'here'",
+        "last_used_agent = '\\x00'",
         "ended_at = 5, ended_by = 'magic', digest = NULL",
         "ended_at = NULL, ended_by = NULL, digest = NULL",
     ] {

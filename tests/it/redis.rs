@@ -10,8 +10,8 @@ use futures_util::future;
 use tokio::sync::Notify;
 use tower_api_key::store::contract::the_roll_is_kept_between_stores;
 use tower_api_key::{
-    AccountId, Changes, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret, RedisOptions,
-    RedisStore, SharedRegistry, StoreError, Use, Version, Written,
+    AccountId, Changes, Day, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret,
+    RedisOptions, RedisStore, SharedRegistry, StoreError, Use, Version, Written,
 };
 
 use crate::servers::{Redis, free_port};
@@ -289,6 +289,8 @@ async fn life_of_a_key(store: &RedisStore) {
     store.mark_used(&[Use::new(replaced.fingerprint(), time(3))]).await.unwrap();
     let got = store.get(&owner, &first.id).await.unwrap().unwrap();
     assert_eq!((got.name.as_str(), got.last_used_at), ("New", Some(time(3))));
+    store.mark_used(&[Use::new(second.fingerprint(), time(100_000))]).await.unwrap();
+    assert_eq!(store.usage(&owner, Day::of(time(3))).await.unwrap().len(), 2);
     for (old, grace_ends) in [(&first, Some(time(50))), (&second, None)] {
         let new = Arc::new(record(&owner, time(4)));
         let rotated = store.rotate(&owner, &old.id, new, grace_ends, 25).await.unwrap();
@@ -306,7 +308,7 @@ async fn life_of_a_key(store: &RedisStore) {
 /// A server with a user who has the documented rights and no others.
 fn with_documented_rights() -> Option<Redis> {
     let server = Redis::start(&[])?;
-    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink zadd zcard zcount zrangebyscore zrem zscore xadd xtrim xrange xrevrange publish subscribe";
+    let commands = "eval evalsha info ping hget get set type exists hset hdel hexists hgetall hlen hmget hscan hstrlen unlink hrandfield zadd zcard zcount zrangebyscore zrem zscore xadd xtrim xrange xrevrange publish subscribe";
     let commands: Vec<_> = commands.split(' ').map(|command| format!("+{command}")).collect();
     let mut rights = vec!["ACL", "SETUSER", "keys", "on", ">hunter2", "~{tower-api-key}:*"];
     rights.push("&{tower-api-key}:changes");
@@ -703,6 +705,8 @@ async fn a_damaged_record_is_passed_over_loudly_still_counts_and_can_be_deleted(
         ("created_at ", "ended_at 5\nended_by deleted\ncreated_at "),
         ("created_at ", "environment NOT ONE\ncreated_at "),
         ("created_at ", "replaced_by ../etc\ncreated_at "),
+        ("created_at ", "last_used_from here\ncreated_at "),
+        ("created_at ", "last_used_agent 00\ncreated_at "),
         ("scopes ", "scopes a  b"),
         ("scopes ", "scopes"),
         ("scopes ", "\nscopes "),
@@ -984,6 +988,124 @@ async fn a_note_of_use_that_comes_late_brings_nothing_back() {
         store.changes(Version::new(3)).await.unwrap(),
         Changes::Known { latest, changes } if latest == Version::new(3) && changes.is_empty()
     ));
+}
+
+const USAGE: &str = "{tower-api-key}:usage:a";
+
+async fn used_on(store: &RedisStore, key: &KeyRecord, day: u32) {
+    let at = Day::from_number(day).start();
+    store.mark_used(&[Use::new(key.fingerprint(), at)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn damaged_counts_are_passed_over_loudly() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let good = insert(&store, record(&owner, time(0))).await;
+    used_on(&store, &good, 20_000).await;
+    for damage in [
+        "",
+        "secret {}",
+        "secret {}\n20000 1\n",
+        "secret {}\n20000 -1 0\n",
+        "secret {}\n20000 1 1e3\n",
+        "secret {}\n4294967296 1 1\n",
+        "secret {}\nx\n",
+        "secret 0102030405060708\n20000 1 1\n",
+    ] {
+        let (log, _guard) = Log::capture();
+        let damaged = record(&owner, time(0));
+        let text = damage.replace("{}", &good.fingerprint().to_string());
+        server.cli(&["HSET", USAGE, damaged.id.as_str(), &text]);
+        let usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+        assert_eq!(usage.len(), 1, "{damage}");
+        assert_eq!(usage[0].key, good.id, "{damage}");
+        // A line less than there should be is none to anybody.
+        let is_told = !log.lines("a damaged record was passed over").is_empty();
+        assert_eq!(is_told, damage.contains('\n'), "{damage}");
+        server.cli(&["HDEL", USAGE, damaged.id.as_str()]);
+    }
+    // What is damaged is written anew by the next note of the key.
+    server.cli(&["HSET", USAGE, good.id.as_str(), "nothing\nof ours"]);
+    used_on(&store, &good, 20_000).await;
+    let usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+    assert_eq!(usage[0].days[0].requests, 1);
+}
+
+#[tokio::test]
+async fn what_is_counted_of_keys_that_are_used_no_more_is_forgotten_in_time() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    for number in 0..20 {
+        let key = insert(&store, record(&owner, time(0))).await;
+        used_on(&store, &key, 20_000).await;
+        if number % 2 == 0 {
+            let deleted = store.delete(&owner, &key.id, time(1)).await.unwrap();
+            assert_eq!(deleted, Written::Done(()));
+        }
+    }
+    let used = insert(&store, record(&owner, time(0))).await;
+    used_on(&store, &used, 20_090).await;
+    assert_eq!(server.cli(&["HLEN", USAGE]), "21", "a day too early");
+    // Which are looked at is chance: that any is left after so many days has a chance of 1 in 10^15.
+    for day in 0..200 {
+        used_on(&store, &used, 20_091 + day).await;
+    }
+    assert_eq!(server.cli(&["HLEN", USAGE]), "1");
+    let usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+    let days: Vec<_> = usage[0].days.iter().map(|it| it.day.number()).collect();
+    assert!(days.into_iter().eq(20_200..=20_290));
+}
+
+/// What was regenerated by a version that did not say with which secret its key goes on.
+#[tokio::test]
+async fn a_key_whose_last_end_is_not_known_ended_when_the_used_secret_did() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.connect().await;
+    let owner = account("a");
+    let key = insert(&store, record(&owner, time(0))).await;
+    let secret = NewSecret::new(digest("another"), "…x".parse().unwrap());
+    let replaced = store.replace(&owner, &key.id, secret, time(1)).await.unwrap();
+    assert!(matches!(replaced, Written::Done(_)));
+    assert_eq!(store.delete(&owner, &key.id, time(2)).await.unwrap(), Written::Done(()));
+    used_on(&store, &key, 20_000).await;
+    let ended_at = async || {
+        let usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+        usage[0].ended_at
+    };
+    assert_eq!(ended_at().await, Some(time(2)));
+    let fingerprint = key.fingerprint().to_string();
+    let left = server.cli(&["HGET", "{tower-api-key}:secrets", &fingerprint]) + "\n";
+    let (before, _) = left.split_once("replaced_with").unwrap();
+    server.cli(&["HSET", "{tower-api-key}:secrets", &fingerprint, before]);
+    assert_eq!(ended_at().await, Some(time(1)));
+    // Nor is a circle, which no version makes, gone round for ever.
+    let circle = format!("{before}replaced_with {fingerprint}\n");
+    server.cli(&["HSET", "{tower-api-key}:secrets", &fingerprint, &circle]);
+    assert_eq!(ended_at().await, Some(time(1)));
+}
+
+#[tokio::test]
+async fn usage_of_very_many_keys_is_asked_for_page_by_page() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.options().with_time_limit(Duration::from_secs(20)).connect().await.unwrap();
+    let owner = account("a");
+    let mut uses = Vec::new();
+    for number in 0..1200 {
+        let key = Arc::new(record(&owner, time(number)));
+        assert_eq!(store.insert(Arc::clone(&key), 2000).await.unwrap(), Written::Done(()));
+        uses.push(Use::new(key.fingerprint(), time(0)));
+    }
+    store.mark_used(&uses).await.unwrap();
+    let calls = server.calls_of(async {
+        assert_eq!(store.usage(&owner, Day::of(time(0))).await.unwrap().len(), 1200);
+    });
+    let calls = calls.await;
+    let pages = calls.iter().find_map(|call| call.strip_prefix("cmdstat_hscan:calls="));
+    let pages: usize = pages.unwrap().parse().unwrap();
+    assert!(pages >= 10, "{pages}");
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tower_api_key::{
-    AccountId, Changes, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore,
+    AccountId, Changes, Day, Entry, KeyManager, KeyRegistry as _, KeyStore as _, SqliteStore,
     StoreError, Use, Version, Written,
 };
 
+use crate::contract::uses_are_kept_of_what_was_there;
 use crate::support::{Log, account, named, record, soon, text, time};
 
 async fn sql(path: &Path, statements: &'static str) {
@@ -63,7 +64,7 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
     sql(&path, "PRAGMA user_version = 7").await;
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 3, .. }), "{refused:?}");
     assert!(refused.to_string().contains("layout 7"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
@@ -97,6 +98,61 @@ async fn a_file_of_the_first_layout_is_brought_to_the_newest() {
     assert_eq!(store.delete(&account("a"), &made.id, time(9)).await.unwrap(), Written::Done(()));
     store.close().await;
     SqliteStore::open(&path).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_file_of_the_second_layout_is_brought_to_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
+    let digest =
+        live.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "{}; {}; PRAGMA application_id = {}; PRAGMA user_version = 2;
+         INSERT INTO secrets VALUES
+             (x'{}', x'{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, NULL, NULL, 7),
+             (x'{}', NULL, '{}', 'a', 'Left', NULL, '', '', 5, NULL, NULL, 6, 'deleted', NULL)",
+        include_str!("../../src/store/sqlite/layout-1.sql"),
+        include_str!("../../src/store/sqlite/layout-2.sql"),
+        0x616b_6579,
+        live.fingerprint(),
+        live.id,
+        left.fingerprint(),
+        left.id,
+    );
+    sql(&path, Box::leak(statements.into_boxed_str())).await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    uses_are_kept_of_what_was_there(&store, &live, &left).await;
+    store.close().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(store.usage(&account("a"), Day::of(time(9))).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_the_usage_is_passed_over_loudly() {
+    for damage in [
+        "UPDATE usage SET requests = -1 WHERE key_id = '{}'",
+        "UPDATE usage SET refusals = -1 WHERE key_id = '{}'",
+        "UPDATE usage SET day = 4294967296 WHERE key_id = '{}'",
+        "UPDATE secrets SET name = '' WHERE key_id = '{}'",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        let (owner, records) = filled(&path).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let uses: Vec<_> = records.iter().map(|it| Use::new(it.fingerprint(), time(9))).collect();
+        store.mark_used(&uses).await.unwrap();
+        let statements = damage.replace("{}", records[1].id.as_str());
+        sql(&path, Box::leak(statements.into_boxed_str())).await;
+        let (log, _guard) = Log::capture();
+        let usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+        let given: Vec<_> = usage.iter().map(|used| &used.key).collect();
+        let mut expected = vec![&records[0].id, &records[2].id];
+        expected.sort();
+        assert_eq!(given, expected, "{damage}");
+        let told = log.lines("a damaged row of the usage was passed over");
+        assert_eq!(told.len(), 1, "{damage}");
+    }
 }
 
 #[tokio::test]
@@ -142,6 +198,8 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
         "UPDATE secrets SET expires_at = -9223372036854775808",
         "UPDATE secrets SET environment = 'NOT ONE'",
         "UPDATE secrets SET scopes = 'a  b'",
+        "UPDATE secrets SET last_used_from = 'here'",
+        "UPDATE secrets SET last_used_agent = x'00'",
         "UPDATE secrets SET ended_at = 5, ended_by = 'magic', digest = NULL",
         "UPDATE secrets SET ended_at = NULL, ended_by = NULL, digest = NULL",
     ];
