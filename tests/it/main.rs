@@ -17,6 +17,7 @@ mod faults;
 mod forgery;
 mod harness;
 mod manager;
+mod mcp;
 mod postgres;
 mod redis;
 mod replicas;
