@@ -59,7 +59,7 @@ struct Page {
 }
 
 impl Page {
-    fn parse(query: Vec<(String, String)>) -> Result<Self, Failure> {
+    fn parse(query: impl IntoIterator<Item = (String, String)>) -> Result<Self, Failure> {
         let (mut limit, mut after, mut updated_after) = (None, None, None);
         for (name, value) in query {
             let repeated = match name.as_str() {
@@ -110,6 +110,26 @@ fn parse_time(text: &str) -> Result<Timestamp, Failure> {
     })
 }
 
+/// A page of bookings.
+pub(crate) struct Found {
+    pub(crate) data: Vec<Value>,
+    /// The `after` of the next page, if there is one.
+    pub(crate) next: Option<String>,
+    link: Option<String>,
+}
+
+pub(crate) fn find(query: impl IntoIterator<Item = (String, String)>) -> Result<Found, Failure> {
+    let page = Page::parse(query)?;
+    let mut found = (1..=SAMPLES).map(Booking::sample).filter(|booking| page.wants(booking));
+    let shown: Vec<Booking> = found.by_ref().take(page.limit).collect();
+    let last = shown.last().filter(|_| found.next().is_some());
+    Ok(Found {
+        data: shown.iter().map(Booking::to_json).collect(),
+        next: last.map(|last| last.id.clone()),
+        link: last.map(|last| page.link_after(last)),
+    })
+}
+
 /// A booking.
 #[derive(utoipa::ToSchema)]
 #[schema(as = Booking)]
@@ -125,7 +145,7 @@ pub(crate) struct BookingView {
     last_updated_time: String,
 }
 
-/// A page of bookings.
+/// A page of bookings, as it is described.
 #[derive(utoipa::ToSchema)]
 #[schema(as = BookingList)]
 #[allow(dead_code, reason = "a description")]
@@ -151,16 +171,11 @@ pub(crate) async fn list(
 ) -> Result<Response, Failure> {
     let query = query
         .map_err(|rejection| Failure::request(rejection.status(), "The query cannot be read."))?;
-    let page = Page::parse(query.0)?;
-    let mut found = (1..=SAMPLES).map(Booking::sample).filter(|booking| page.wants(booking));
-    let shown: Vec<Booking> = found.by_ref().take(page.limit).collect();
-    let data: Vec<Value> = shown.iter().map(Booking::to_json).collect();
-    let mut response = Json(json!({ "object": "list", "data": data })).into_response();
-    if let (Some(last), Some(_)) = (shown.last(), found.next()) {
-        let link = HeaderValue::try_from(page.link_after(last));
-        response
-            .headers_mut()
-            .insert(header::LINK, link.map_err(|error| Failure::internal(&error))?);
+    let found = find(query.0)?;
+    let mut response = Json(json!({ "object": "list", "data": found.data })).into_response();
+    if let Some(link) = found.link {
+        let link = HeaderValue::try_from(link).map_err(|error| Failure::internal(&error))?;
+        response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
 }

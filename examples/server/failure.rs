@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An error in the shape that the layer's own refusals have.
 pub(crate) struct Failure {
@@ -37,6 +37,12 @@ impl Failure {
         Self::request(StatusCode::NOT_FOUND, message)
     }
 
+    /// A key that ended while its call was under way.
+    pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
+        let status = StatusCode::UNAUTHORIZED;
+        Self { kind: "authentication_error", ..Self::request(status, message) }
+    }
+
     pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, kind: "invalid_request_error", message: message.into(), param: None }
     }
@@ -49,6 +55,14 @@ impl Failure {
             message: "This could not be done. Try again in a moment.".into(),
             param: None,
         }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let mut body = json!({ "type": self.kind, "message": self.message });
+        if let Some(param) = &self.param {
+            body["param"] = param.as_str().into();
+        }
+        body
     }
 }
 
@@ -67,10 +81,6 @@ impl From<JsonRejection> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut body = json!({ "type": self.kind, "message": self.message });
-        if let Some(param) = self.param {
-            body["param"] = param.into();
-        }
-        (self.status, Json(body)).into_response()
+        (self.status, Json(self.to_json())).into_response()
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::mcp::PublicHost;
+
 /// Who else writes to the store.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Cache {
@@ -48,6 +50,11 @@ pub(crate) struct Flags {
     /// A proxy, or a CIDR block of them, whose X-Forwarded-Proto the plain port believes. Repeatable.
     #[arg(long, value_name = "CIDR")]
     pub(crate) trusted_proxy: Vec<String>,
+
+    /// A name under which MCP clients reach this server, beside its addresses and localhost: with a port
+    /// if they write one. Repeatable.
+    #[arg(long, value_name = "NAME[:PORT]")]
+    pub(crate) public_host: Vec<PublicHost>,
 }
 
 /// Where the keys are.

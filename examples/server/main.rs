@@ -8,6 +8,7 @@
 //! GET    /v2/bookings         ?limit=&after=&last_updated_time.gt=
 //! GET    /v2/webhooks         POST makes one
 //! GET    /v2/webhooks/{id}    DELETE removes it
+//! POST   /mcp                 GET, DELETE: an MCP server; Authorization: Bearer works there too
 //! GET    /openapi.json        all of this, described
 //! ```
 //!
@@ -18,6 +19,7 @@ mod bookings;
 mod certificate;
 mod failure;
 mod flags;
+mod mcp;
 mod openapi;
 mod webhooks;
 
@@ -29,11 +31,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Parser as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tower_api_key::axum::{Protected, protect};
+use tower_api_key::axum::protect;
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
     AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
@@ -43,6 +46,7 @@ use tower_api_key::{
 use tracing_subscriber::EnvFilter;
 
 use crate::flags::{Cache, Flags, Store};
+use crate::mcp::{Mcp, Names};
 use crate::webhooks::Webhooks;
 
 /// How long requests may go on after SIGTERM.
@@ -99,16 +103,18 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let account: AccountId = "admin@example.com".parse()?;
     show_first_key(&store, &account, &base, &certificate.path).await?;
 
-    // One API behind one layer, with a rule for each port.
+    // One service behind one layer, with a rule for each port.
+    let names = Names::new(https.local_addr()?, http.local_addr()?, flags.public_host);
+    let mcp = Mcp::new(&webhooks, Arc::clone(&store), &names);
     let usage = Usage::collect(Arc::clone(&store), UsageSettings::default());
     let layer = ApiKeyLayer::new(store).with_usage(&usage);
     let api = api::router(webhooks);
-    let behind_tls = protect(api.clone(), layer.clone().with_transport(Transport::tls()));
-    let behind_proxy = protect(api, layer.with_transport(Transport::behind(proxies)));
+    let behind_tls = protected(&api, &mcp, layer.clone().with_transport(Transport::tls()));
+    let behind_proxy = protected(&api, &mcp, layer.with_transport(Transport::behind(proxies)));
 
     let handle = Handle::new();
     let stop = stop_signals()?;
-    tokio::spawn(drain_when(stop, handle.clone()));
+    tokio::spawn(drain_when(stop, handle.clone(), mcp));
     println!("ready");
     tokio::try_join!(
         serve_https(https, certificate.config, behind_tls, handle.clone()),
@@ -123,6 +129,13 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         file.close().await;
     }
     Ok(())
+}
+
+/// Every path is behind the layer; only MCP clients may send the key as a bearer token.
+fn protected(api: &Router, mcp: &Mcp, layer: ApiKeyLayer) -> Router {
+    Router::new()
+        .route_service("/mcp", protect(mcp.router(), layer.clone().with_bearer()))
+        .fallback_service(protect(api.clone(), layer))
 }
 
 /// A store, and the file behind it if there is one to close.
@@ -188,7 +201,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 async fn serve_https(
     listener: TcpListener,
     config: RustlsConfig,
-    service: Protected,
+    service: Router,
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
     axum_server::from_tcp(listener)?
@@ -200,7 +213,7 @@ async fn serve_https(
 
 async fn serve_http(
     listener: TcpListener,
-    service: Protected,
+    service: Router,
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
     axum_server::from_tcp(listener)?
@@ -215,11 +228,16 @@ fn stop_signals() -> std::io::Result<[Signal; 2]> {
 }
 
 /// Requests under way are answered; new ones are not taken.
-async fn drain_when([mut terminate, mut interrupt]: [Signal; 2], handle: Handle<SocketAddr>) {
+async fn drain_when(
+    [mut terminate, mut interrupt]: [Signal; 2],
+    handle: Handle<SocketAddr>,
+    mcp: Mcp,
+) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("draining");
+    mcp.end_standing_streams();
     handle.graceful_shutdown(Some(DRAIN));
 }

@@ -18,6 +18,7 @@ mod forgery;
 mod harness;
 mod manage_api;
 mod manager;
+mod mcp;
 mod postgres;
 mod redis;
 mod replicas;

@@ -17,14 +17,14 @@ use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) program: Program,
-    https: SocketAddr,
+    pub(crate) https: SocketAddr,
     pub(crate) http: SocketAddr,
     /// The key's header line and the printed `curl` line, if this start made the first key.
     first: Option<(String, String)>,
 }
 
 impl Server {
-    fn start(folder: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, more: &[&str]) -> Self {
         Self::start_logging(folder, more, "trace")
     }
 
@@ -122,6 +122,9 @@ fn flags_that_cannot_be_meant_are_refused() {
         (vec!["--store", "sqlite:/nowhere/at/all.db"], "unavailable"),
         (vec!["--trusted-proxy", "0.0.0.0/0"], "everybody"),
         (vec!["--trusted-proxy", "proxy.internal"], "CIDR"),
+        (vec!["--public-host", "https://api.example.com"], "expected a host name"),
+        (vec!["--public-host", "api.example.com:x"], "expected a host name"),
+        (vec!["--public-host", "*.example.com"], "expected a host name"),
         (vec!["--cert", "cert.pem"], "--key"),
         (vec!["--https-addr", &taken], "cannot listen"),
     ] {

@@ -34,7 +34,7 @@ fn present<T>(started: Result<T, String>) -> Option<T> {
     started.map_err(|reason| left_out(&reason)).ok()
 }
 
-fn left_out(reason: &str) {
+pub(crate) fn left_out(reason: &str) {
     assert!(std::env::var_os(REQUIRED).is_none_or(|value| value != "required"), "{reason}");
     say_left_out(reason);
 }
