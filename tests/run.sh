@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The examples' own `curl` lines are run as they are printed; sqlite is compiled by the C compiler;
-# the servers are started by the tests. PostgreSQL's program is not on the path.
+# the servers are started by the tests. PostgreSQL's program is not on the path. The management page is
+# tried in Chromium, MCP with the official SDK for TypeScript, the OpenAPI document by a fuzzer.
 missing=()
 needs() { command -v "$1" > /dev/null || missing+=("$2"); }
 needs curl curl
@@ -12,6 +13,10 @@ needs cc gcc
 needs redis-server redis-server
 needs pgbouncer pgbouncer
 needs ip iproute2
+needs chromium chromium
+needs node nodejs
+needs npm npm
+python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3 python3-venv)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || needs postgres postgresql
 if [ "${#missing[@]}" -gt 0 ]; then
     run() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -24,6 +29,14 @@ if [ "${#missing[@]}" -gt 0 ]; then
     fi
     run apt-get update -qq
     run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
+fi
+for folder in tests/browser tests/mcp; do
+    npm ci --prefix "$folder" --no-audit --no-fund --loglevel=error
+done
+schemathesis=target/schemathesis
+if [ ! -x "$schemathesis/bin/schemathesis" ]; then
+    python3 -m venv "$schemathesis"
+    "$schemathesis/bin/pip" install --quiet --disable-pip-version-check -r tests/openapi/requirements.txt
 fi
 # A server that is missing even so is a failure. Where mounting or networks of one's own are not allowed, the
 # tests of full and of read-only disks are left out, and those of replicas cut nobody off.

@@ -20,6 +20,7 @@ mod harness;
 mod manage_api;
 mod manager;
 mod mcp;
+mod openapi;
 mod postgres;
 mod redis;
 mod replicas;
