@@ -36,6 +36,29 @@ fn a_digest_is_of_the_whole_key_with_its_prefix_and_checksum() {
 }
 
 #[test]
+fn an_agent_s_hash_is_the_beginning_of_its_sha_256() {
+    assert_eq!(AgentHash::of(b"abc").to_string(), ABC[..16]);
+    assert_eq!(format!("{:?}", AgentHash::of(b"abc")), format!("AgentHash({})", &ABC[..16]));
+    let kept = *AgentHash::of(b"abc").as_bytes();
+    assert_eq!(AgentHash::from_bytes(kept), AgentHash::of(b"abc"));
+    // Bytes of any kind, and none: "e3b0c442…" is the SHA-256 of nothing.
+    assert_eq!(AgentHash::of(b"").to_string(), "e3b0c44298fc1c14");
+    assert_ne!(AgentHash::of(&[0xff, 0]), AgentHash::of(&[0xff]));
+}
+
+#[test]
+fn of_a_long_agent_the_first_kilobyte_is_hashed() {
+    let mut agent = vec![b'x'; 5000];
+    let whole = AgentHash::of(&agent);
+    agent[1024] = b'y';
+    assert_eq!(AgentHash::of(&agent), whole);
+    assert_eq!(AgentHash::of(&agent[..1024]), whole);
+    assert_ne!(AgentHash::of(&agent[..1023]), whole);
+    agent[1023] = b'y';
+    assert_ne!(AgentHash::of(&agent), whole);
+}
+
+#[test]
 fn the_same_text_matches() {
     for text in [&b"a"[..], b"abc", &[b'x'; 55], &[b'x'; 56], &[b'x'; 256]] {
         assert!(digest_of(text).matches(&digest_of(text)));

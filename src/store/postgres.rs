@@ -3,7 +3,9 @@
 //! For any number of processes on any number of machines. The tables are in a schema of their own,
 //! `tower_api_key`, which the first to connect makes; its role needs `CREATE` on the database for
 //! that, or an empty schema of that name that it owns, and afterwards `SELECT`, `INSERT`, `UPDATE` and
-//! `DELETE` on the tables in it.
+//! `DELETE` on the tables in it. A version of this crate with newer tables changes them when it first
+//! connects, which their owner must do; a role with those four rights alone then needs them on the new
+//! tables, too. Processes of the version before go on meanwhile, and cannot be started anew.
 //!
 //! **Durability.** What a write has returned is on the disk of the primary, whatever
 //! `synchronous_commit` is by default (a stronger setting stays), so neither `kill -9` nor a power cut

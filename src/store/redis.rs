@@ -32,12 +32,12 @@
 //! primary that has it (the store follows no redirections). Lookups read from the primary, too, because
 //! a replica may be behind. With access rules, the user needs the keys `{namespace}:*` and the commands
 //! `EVAL`, `EVALSHA`, `INFO`, `PING`, `HGET`, `PUBLISH` and `SUBSCRIBE` (channel `{namespace}:changes`) and what the scripts call: `GET`, `SET`, `TYPE`, `EXISTS`,
-//! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
+//! `UNLINK`, `HSET`, `HDEL`, `HEXISTS`, `HGETALL`, `HLEN`, `HMGET`, `HRANDFIELD`, `HSCAN`, `HSTRLEN`, `ZADD`, `ZCARD`,
 //! `ZCOUNT`, `ZRANGEBYSCORE`, `ZREM`, `ZSCORE`, `XADD`, `XTRIM`, `XRANGE`, `XREVRANGE`; with `CONFIG GET`,
 //! it can warn of `everysec`. Scripts that the server has forgotten are sent again.
 //!
 //! A key takes about 460 bytes of Redis's memory with texts of usual lengths, one that expires up to 160
-//! more, an ended one about 200, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
+//! more, an ended one about 200, each day on which a key was used about 15, and the last 10,000 changes about 370 kB (as `MEMORY USAGE` counts).
 //! When the memory is full (`maxmemory`), keys can still be deleted, replaced and rotated without a
 //! grace; making new ones fails.
 //!
@@ -46,12 +46,16 @@
 //! deleting it works. Those times are noted beside the records, too (`{namespace}:expiries:…`): who edits
 //! one by hand edits both. Where they are gone, expired keys count as if they had not expired.
 //!
+//! What was counted of a key is forgotten day by day when the key is used. Of keys that are used no more,
+//! it is forgotten in time, a few at a time, when others of their account are.
+//!
 //! # How long others wait
 //!
 //! Redis runs one script at a time, and lookups wait meanwhile. Expired keys count towards no cap and stay
 //! until they are deleted, so an account can have very many. No call keeps others waiting for longer
-//! because of it: all take the same time for any number of them, but for two, which do their work in
-//! pieces of about a thousand keys, some 5 to 20 ms each, between which others are answered.
+//! because of it: all take the same time for any number of them, but for three, which do their work in
+//! pieces, some 5 to 20 ms each, between which others are answered. [`mark_used`](super::KeyRegistry::mark_used)
+//! notes 200 uses at a time.
 //!
 //! * [`list`](super::KeyRegistry::list) begins anew when a write to the account came between two pages:
 //!   all that it gives is of one moment. Where an account is both long and written to all the time, it
@@ -60,7 +64,9 @@
 //!   thousand, in steps of their own before all others, which it then ends in one. If it fails between,
 //!   or its future is dropped, it has ended nothing but keys that had expired; call it again.
 //!
-//! With tens of thousands of keys, both need a [longer time limit](RedisOptions::with_time_limit) than
+//! * [`usage`](super::KeyRegistry::usage) asks for a hundred keys at a time, each as it then is.
+//!
+//! With tens of thousands of keys, they need a [longer time limit](RedisOptions::with_time_limit) than
 //! the default; `delete_all` can instead be called until it succeeds.
 //!
 //! # When it does not answer

@@ -14,9 +14,9 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::{
-    ApiKeyLayer, CacheSettings, CachedStore, Clock as _, Entry, Fingerprint, Found, KeyManager,
-    KeyRecord, KeyRegistry as _, KeyStore as _, Lookup, ManualClock, MemoryStore, Monotonic,
-    StoreError, SystemClock, Transport, Use, Written,
+    ApiKeyLayer, CacheSettings, CachedStore, Clock as _, Day, Entry, Fingerprint, Found,
+    KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, Lookup, ManualClock, MemoryStore,
+    Monotonic, StoreError, SystemClock, Transport, Use, Written,
 };
 
 use self::scripted::{End, Plan, Scripted};
@@ -298,6 +298,23 @@ async fn noting_a_use_drops_nothing() {
     assert!(bench.is_known(&key));
     let got = bench.cached.get(&key.account, &key.id).await.unwrap().unwrap();
     assert_eq!(got.last_used_at, Some(time(9)));
+}
+
+#[tokio::test]
+async fn usage_is_never_cached_and_drops_nothing() {
+    let bench = Bench::new();
+    let key = bench.cached_key().await;
+    let requests = async || {
+        let usage = bench.cached.usage(&key.account, Day::of(time(9))).await.unwrap();
+        usage.iter().flat_map(|used| &used.days).map(|day| day.requests).sum::<u64>()
+    };
+    assert_eq!(requests().await, 0);
+    // By another process, too.
+    bench.behind.memory().mark_used(&[Use::new(key.fingerprint(), time(9))]).await.unwrap();
+    assert_eq!(requests().await, 1);
+    bench.cached.mark_used(&[Use::new(key.fingerprint(), time(9))]).await.unwrap();
+    assert_eq!(requests().await, 2);
+    assert!(bench.is_known(&key));
 }
 
 // One read for many.

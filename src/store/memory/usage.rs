@@ -46,6 +46,7 @@ impl Usage {
         account: &AccountId,
         live: &[Arc<KeyRecord>],
     ) -> Vec<KeyUsage> {
+        let live: HashMap<_, _> = live.iter().map(|record| (&record.id, record)).collect();
         let mut used = BTreeMap::<_, Vec<_>>::new();
         let counted = self.counts.get(account).into_iter().flat_map(|days| days.range(since..));
         for (&day, keys) in counted {
@@ -54,12 +55,11 @@ impl Usage {
             }
         }
         let usage = used.into_iter().filter_map(|(id, days)| {
-            let (name, ended_at) = match live.iter().find(|record| record.id == *id) {
-                Some(record) => (&record.name, None),
-                None => {
-                    let left = self.ended.get(account)?.get(id)?;
-                    (&left.name, Some(left.ended_at))
-                }
+            let (name, ended_at) = if let Some(record) = live.get(id) {
+                (&record.name, None)
+            } else {
+                let left = self.ended.get(account)?.get(id)?;
+                (&left.name, Some(left.ended_at))
             };
             Some(KeyUsage { key: id.clone(), name: name.clone(), ended_at, days })
         });

@@ -87,10 +87,14 @@ fn read(
     Ok(Some(KeyUsage { key, name, ended_at, days }))
 }
 
-/// What was counted, after the line that names a secret.
+/// What was counted, after the line that names a secret; the newest day is first there.
 fn counted(text: &[u8]) -> Result<Vec<DayOfUse>, Damage> {
     let text = str::from_utf8(text).map_err(|_| Damage::Value("text"))?;
-    text.lines().skip(1).map(|line| day(line).ok_or(Damage::Value("day of use"))).collect()
+    let days = text.lines().skip(1);
+    let days = days.map(|line| day(line).ok_or(Damage::Value("day of use")));
+    let mut days: Vec<_> = days.collect::<Result<_, _>>()?;
+    days.reverse();
+    Ok(days)
 }
 
 fn day(line: &str) -> Option<DayOfUse> {

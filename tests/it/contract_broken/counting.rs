@@ -138,7 +138,9 @@ fault! {
     GivesKeysWithoutDays {
         async fn usage(&self, account: &AccountId, since: Day) -> Vec<KeyUsage> {
             let mut usage = self.good.usage(account, Day::from_number(0)).await.unwrap();
-            usage.iter_mut().for_each(|used| used.days.retain(|it| it.day >= since));
+            for used in &mut usage {
+                used.days.retain(|it| it.day >= since);
+            }
             usage
         }
     }
