@@ -1,0 +1,203 @@
+//! The page on which an account's owner sees and manages its keys. Knows no store, and no key: the
+//! one answer with a key in it is that of the first visit.
+//!
+//! Mount it, and the management API beneath it, under the service's own authentication:
+//!
+//! ```
+//! use axum::Router;
+//! use axum::extract::FromRequestParts;
+//! use http::{StatusCode, request::Parts};
+//! use tower_api_key::manage::page::KeysPage;
+//! use tower_api_key::manage::{Principal, api};
+//! use tower_api_key::{KeyManager, MemoryStore};
+//!
+//! /// Whoever is signed in: the service's own matter.
+//! struct SignedIn(Principal);
+//!
+//! impl FromRequestParts<()> for SignedIn {
+//!     type Rejection = StatusCode;
+//!
+//!     async fn from_request_parts(parts: &mut Parts, _: &()) -> Result<Self, StatusCode> {
+//!         let session = parts.headers.get("cookie").ok_or(StatusCode::UNAUTHORIZED)?;
+//!         # let _ = session;
+//!         // … look the session up …
+//!         # let account = "admin@example.com".parse().map_err(|_| StatusCode::UNAUTHORIZED)?;
+//!         Ok(Self(Principal::new(account)))
+//!     }
+//! }
+//!
+//! impl From<SignedIn> for Principal {
+//!     fn from(SignedIn(principal): SignedIn) -> Self {
+//!         principal
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let manager = KeyManager::new(MemoryStore::new(), "acme".parse()?);
+//! let page = KeysPage::new(manager.clone()).with_sign_out("/sign-out");
+//! let app: Router = Router::new()
+//!     .nest("/console/", page.router::<SignedIn>()) // the slash at the end matters
+//!     .nest("/console/api", api::router::<SignedIn>(manager));
+//! # let _ = app;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it holds to
+//!
+//! * It is rendered here, without a build step; everything that it loads comes from its own routes, and
+//!   its `Content-Security-Policy` allows nothing else, nothing inline and no frame around it.
+//! * A `GET` changes nothing. On a first visit the page's script asks for the account's first key, and
+//!   shows it once.
+//! * A key is in the page while its dialog is open, and nowhere afterwards: not in the document, not
+//!   in the history, not in what a browser keeps to go back to.
+//! * Changes are refused when they come from another site, by `Sec-Fetch-Site` or `Origin`, and when
+//!   their body is not JSON. Cookies are the service's own: make them `HttpOnly`, `Secure`,
+//!   `SameSite=Strict` and `__Host-`.
+//! * A request that was let in by an API key is refused: keys do not manage keys.
+
+mod assets;
+mod dates;
+mod dialogs;
+mod guard;
+mod row;
+mod usage;
+mod view;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::FromRequestParts;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::json;
+
+pub use self::guard::guarded;
+use self::guard::refusal;
+use self::view::{Frame, Overview};
+use super::{KeyManager, ManageError, NewKey, Principal};
+
+/// The page of an account's keys, as a router to [mount](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct KeysPage {
+    manager: KeyManager,
+    first: Option<NewKey>,
+    sign_in: String,
+    sign_out: Option<String>,
+}
+
+impl KeysPage {
+    /// A page over the keys that `manager` manages. Give the management API the same one.
+    pub fn new(manager: KeyManager) -> Self {
+        Self { manager, first: None, sign_in: ".".to_owned(), sign_out: None }
+    }
+
+    /// Makes the first key of an account like this one; else it is called "First key".
+    pub fn with_first_key(mut self, key: NewKey) -> Self {
+        self.first = Some(key);
+        self
+    }
+
+    /// Where somebody goes whose session has ended; the page itself unless set, which is right where
+    /// it answers with the sign-in form then.
+    pub fn with_sign_in(mut self, path: impl Into<String>) -> Self {
+        self.sign_in = path.into();
+        self
+    }
+
+    /// Where the button *Sign out* posts to; there is none unless set.
+    pub fn with_sign_out(mut self, path: impl Into<String>) -> Self {
+        self.sign_out = Some(path.into());
+        self
+    }
+
+    /// The page's routes. Nest them under a path that ends with a slash: what the page loads is beside
+    /// it, and the management API is expected at `api` beneath it.
+    ///
+    /// `P` is whoever is authenticated, as a service's own extractor finds out; its rejection is what
+    /// others get in place of the page. Styles, script and icon are for everybody.
+    pub fn router<P>(self) -> Router
+    where
+        P: FromRequestParts<()> + Send + 'static,
+        Principal: From<P>,
+    {
+        let page = Arc::new(self);
+        let first = Arc::clone(&page);
+        let routes = Router::new()
+            .route(
+                "/",
+                get(move |visitor: P| {
+                    let page = Arc::clone(&page);
+                    async move { page.show(&visitor.into()).await }
+                }),
+            )
+            .route(
+                "/first-key",
+                post(move |visitor: P, headers: HeaderMap| {
+                    let page = Arc::clone(&first);
+                    async move { page.make_first(&visitor.into(), &headers).await }
+                }),
+            )
+            .fallback(async || refusal(StatusCode::NOT_FOUND, "There is nothing at this path."));
+        guarded(assets::routes(routes))
+    }
+
+    async fn show(&self, visitor: &Principal) -> Response {
+        let frame = Frame {
+            account: visitor.account().as_str(),
+            sign_in: &self.sign_in,
+            sign_out: self.sign_out.as_deref(),
+        };
+        match self.overview(visitor).await {
+            Ok(overview) => Html(view::page(&frame, Some(&overview)).into_string()).into_response(),
+            Err(error) => {
+                tracing::error!(target: "tower_api_key", error = &error as &dyn std::error::Error, "the keys cannot be shown");
+                let page = Html(view::page(&frame, None).into_string());
+                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], page)
+                    .into_response()
+            }
+        }
+    }
+
+    async fn overview(&self, visitor: &Principal) -> Result<Overview, ManageError> {
+        let keys = self.manager.list(visitor.account()).await?;
+        Ok(Overview {
+            now: self.manager.now(),
+            limit: self.manager.limit(),
+            keys,
+            usage: None,
+            deleted: Vec::new(),
+        })
+    }
+
+    /// The account's first key: 201 with it, or 204 when the account ever had one.
+    async fn make_first(&self, visitor: &Principal, headers: &HeaderMap) -> Response {
+        if !guard::is_json(headers) {
+            return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON.");
+        }
+        let Some(new) = self.first.clone().or_else(|| "First key".parse().ok().map(NewKey::new))
+        else {
+            return StatusCode::NO_CONTENT.into_response();
+        };
+        match self.manager.create_first(visitor.account(), new).await {
+            Ok(Some(issued)) => {
+                let (record, key) = issued.into_parts();
+                let key = key.reveal();
+                let body = json!({ "id": record.id.as_str(), "name": record.name.as_str(), "api_key": key.as_str() });
+                (StatusCode::CREATED, Json(body)).into_response()
+            }
+            Ok(None) => StatusCode::NO_CONTENT.into_response(),
+            Err(error) => {
+                tracing::error!(target: "tower_api_key", error = &error as &dyn std::error::Error, "the first key could not be made");
+                guard::broken()
+            }
+        }
+    }
+}
+
+/// Days since 1970, in UTC.
+fn day_number(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400
+}

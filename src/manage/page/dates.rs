@@ -1,0 +1,30 @@
+//! Points in time as the page writes them: in UTC; the script puts them into the reader's zone.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+/// Such as `21 Nov 2026`.
+pub(super) fn day(time: SystemTime) -> Markup {
+    let time = timestamp(time);
+    html! { time datetime=(time) { (time.strftime("%-d %b %Y")) } }
+}
+
+/// Such as `21 Nov 2026, 20:15 UTC`.
+pub(super) fn minute(time: SystemTime) -> Markup {
+    let time = timestamp(time);
+    html! { time.minute datetime=(time) { (time.strftime("%-d %b %Y, %H:%M UTC")) } }
+}
+
+/// Days are counted in UTC, whoever reads them, so the script leaves them alone.
+pub(super) fn utc_day(days_since_1970: u64) -> String {
+    let second = i64::try_from(days_since_1970.saturating_mul(86_400)).unwrap_or(i64::MAX);
+    let day = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+    day.strftime("%a %-d %b").to_string()
+}
+
+/// Records end before the year 10000, which is as far as a timestamp goes.
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,165 @@
+//! The page around the list, and the list in its states.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::usage::Usage;
+use super::{dates, dialogs, row};
+use crate::record::{KeyId, KeyName, KeyRecord};
+
+/// What every page is framed by.
+pub(super) struct Frame<'a> {
+    pub(super) account: &'a str,
+    pub(super) sign_in: &'a str,
+    pub(super) sign_out: Option<&'a str>,
+}
+
+/// The account's keys, as they are now.
+pub(super) struct Overview {
+    pub(super) now: SystemTime,
+    pub(super) limit: usize,
+    pub(super) keys: Vec<Arc<KeyRecord>>,
+    /// Nothing where usage is not counted, or cannot be had now.
+    pub(super) usage: Option<HashMap<KeyId, Usage>>,
+    pub(super) deleted: Vec<Deleted>,
+}
+
+/// A deleted key that somebody still tries.
+pub(super) struct Deleted {
+    pub(super) key: KeyId,
+    pub(super) name: KeyName,
+    pub(super) ended_at: SystemTime,
+    pub(super) usage: Usage,
+}
+
+/// The whole page; without an overview it says that the keys cannot be had now.
+pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "API Keys · APIs & Webhooks" }
+                link rel="icon" href="icon.svg" type="image/svg+xml";
+                link rel="stylesheet" href="style.css";
+                script src="script.js" defer {}
+            }
+            body {
+                (bar(frame))
+                main {
+                    h1 { "APIs & Webhooks" }
+                    div id="list" data-first[overview.is_some_and(|overview| overview.keys.is_empty())] {
+                        @match overview {
+                            Some(overview) => (keys(overview)),
+                            None => (unavailable()),
+                        }
+                    }
+                }
+                p id="said" role="status" {}
+                (dialogs::all(frame.sign_in))
+            }
+        }
+    }
+}
+
+fn bar(frame: &Frame<'_>) -> Markup {
+    html! {
+        header {
+            span.account { span.unseen { "Account: " } bdi { (frame.account) } }
+            @if let Some(path) = frame.sign_out {
+                form method="post" action=(path) { button.link type="submit" { "Sign out" } }
+            }
+        }
+    }
+}
+
+fn unavailable() -> Markup {
+    html! {
+        section.card aria-labelledby="api-keys" {
+            h2 id="api-keys" tabindex="-1" { "API Keys" }
+            div.empty {
+                p { strong { "Your keys cannot be shown just now." } }
+                p { "They are safe and nothing was changed. Wait a moment and try again." }
+                a.primary href="." { "Try again" }
+            }
+        }
+    }
+}
+
+fn keys(overview: &Overview) -> Markup {
+    let Overview { now, limit, keys, .. } = overview;
+    let active = keys.iter().filter(|key| !key.is_expired(*now)).count();
+    let full = active >= *limit;
+    html! {
+        section.card aria-labelledby="api-keys" {
+            div.head {
+                div {
+                    h2 id="api-keys" tabindex="-1" { "API Keys" }
+                    p id="active" { (active) " of " (limit) " active" }
+                }
+                button.primary type="button" id="create-key" data-action="create" disabled[full]
+                    aria-describedby=[full.then_some("full")] { "Create API key" }
+            }
+            noscript { p.notice { "Making and changing keys needs JavaScript, which is turned off. The list is up to date." } }
+            @if full {
+                p.notice id="full" {
+                    "You have " (active) " active keys, the most that an account can have. Delete one that you no longer use to make room for another."
+                }
+            }
+            @if keys.is_empty() { (empty()) } @else { (table(overview)) }
+        }
+        @if !overview.deleted.is_empty() { (deleted(&overview.deleted)) }
+        p.foot {
+            "Send a key in the " code translate="no" { "API-Key" }
+            " header of every call, over HTTPS. Only a one-way hash of each key is stored, so a key is shown once, when it is made."
+        }
+    }
+}
+
+fn empty() -> Markup {
+    html! {
+        div.empty {
+            p { strong { "You have no API keys." } }
+            p { "A key lets a program of yours call the API in your name. Make one for each program, so that each can be replaced without the others." }
+        }
+    }
+}
+
+fn table(overview: &Overview) -> Markup {
+    let Overview { now, keys, usage, .. } = overview;
+    let columns = ["Name", "Environment", "Created", "Last used", "Expires", "Status"];
+    let of = |key: &KeyId| usage.as_ref().and_then(|usage| usage.get(key));
+    let today = usage.is_some().then(|| Usage::none(super::day_number(*now)));
+    html! {
+        table.keys role="table" aria-labelledby="api-keys" {
+            thead role="rowgroup" { tr role="row" {
+                @for column in columns { th role="columnheader" scope="col" { (column) } }
+                @if usage.is_some() { th role="columnheader" scope="col" { "Last 30 days" } }
+                th role="columnheader" scope="col" { span.unseen { "Actions" } }
+            } }
+            tbody role="rowgroup" {
+                @for key in keys { (row::row(key, of(&key.id).or(today.as_ref()), *now)) }
+            }
+        }
+    }
+}
+
+fn deleted(deleted: &[Deleted]) -> Markup {
+    html! {
+        section.card aria-labelledby="attempts" {
+            div.head { div {
+                h2 id="attempts" { "Attempts with deleted keys" }
+                p { "Somebody still calls with these keys. Every attempt was refused." }
+            } }
+            ul.deleted { @for (number, key) in deleted.iter().enumerate() { li {
+                div.name { bdi { (key.name.as_str()) } span.muted { "Deleted on " (dates::day(key.ended_at)) } }
+                (key.usage.to_html(&format!("{}-{number}", key.key), key.name.as_str()))
+            } } }
+        }
+    }
+}
