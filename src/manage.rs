@@ -34,6 +34,9 @@
 pub mod api;
 mod generate;
 mod new_key;
+#[cfg(feature = "page")]
+#[cfg_attr(docsrs, doc(cfg(feature = "page")))]
+pub mod page;
 mod principal;
 
 use std::sync::Arc;

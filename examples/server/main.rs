@@ -9,6 +9,8 @@
 //! GET    /v2/webhooks         POST makes one
 //! GET    /v2/webhooks/{id}    DELETE removes it
 //! GET    /openapi.json        all of this, described
+//! /console/                   the page on which the account's owner manages its keys, behind a password:
+//!                             ADMIN_PASSWORD, or one that is made at each start, and printed
 //! ```
 //!
 //! `--help` lists the flags.
@@ -16,6 +18,7 @@
 mod api;
 mod bookings;
 mod certificate;
+mod console;
 mod failure;
 mod flags;
 mod openapi;
@@ -29,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Parser as _;
@@ -42,6 +46,7 @@ use tower_api_key::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::console::Password;
 use crate::flags::{Cache, Flags, Store};
 use crate::webhooks::Webhooks;
 
@@ -97,13 +102,17 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     println!("http://{}", http.local_addr()?);
 
     let account: AccountId = "admin@example.com".parse()?;
-    show_first_key(&store, &account, &base, &certificate.path).await?;
+    let manager = KeyManager::new(Arc::clone(&store), "acme".parse()?);
+    show_first_key(&manager, &account, &base, &certificate.path).await?;
+    let password = console_password(&base)?;
 
     // One API behind one layer, with a rule for each port.
     let usage = Usage::collect(Arc::clone(&store), UsageSettings::default());
     let layer = ApiKeyLayer::new(store).with_usage(&usage);
     let api = api::router(webhooks);
     let behind_tls = protect(api.clone(), layer.clone().with_transport(Transport::tls()));
+    // The console is open, to be signed in to; everything else is not.
+    let on_https = console::router(manager, account, password).fallback_service(behind_tls);
     let behind_proxy = protect(api, layer.with_transport(Transport::behind(proxies)));
 
     let handle = Handle::new();
@@ -111,7 +120,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     tokio::spawn(drain_when(stop, handle.clone()));
     println!("ready");
     tokio::try_join!(
-        serve_https(https, certificate.config, behind_tls, handle.clone()),
+        serve_https(https, certificate.config, on_https, handle.clone()),
         serve_http(http, behind_proxy, handle),
     )?;
     usage.close().await;
@@ -148,12 +157,11 @@ async fn open(store: &Store) -> Result<Opened, Failure> {
 }
 
 async fn show_first_key(
-    store: &Arc<dyn KeyRegistry>,
+    manager: &KeyManager,
     account: &AccountId,
     base: &str,
     certificate: &Path,
 ) -> Result<(), Failure> {
-    let manager = KeyManager::new(Arc::clone(store), "acme".parse()?);
     let new = NewKey::new("First key".parse()?).with_environment("live".parse()?);
     let Some(issued) = manager.create_first(account, new).await? else {
         println!("The first API key of {account} was shown when it was made, and cannot be again.");
@@ -168,6 +176,17 @@ async fn show_first_key(
          curl --cacert '{certificate}' -H 'API-Key: {key}' {base}/v2/test"
     )
     .map_err(|error| format!("the first key was made and could not be shown, so it is of no use ({error}): remove the data folder and start again").into())
+}
+
+/// The password that was set, or a new one, which lasts as long as the process: nothing of it is kept.
+fn console_password(base: &str) -> Result<Password, Failure> {
+    println!("The console is at {base}/console/");
+    if let Some(set) = std::env::var("ADMIN_PASSWORD").ok().filter(|set| !set.is_empty()) {
+        return Ok(Password::new(&set));
+    }
+    let (password, text) = Password::made()?;
+    println!("The console's password, shown only now: {text}");
+    Ok(password)
 }
 
 /// Where a client on this machine finds a listener: 0.0.0.0 is every address, and none.
@@ -188,7 +207,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 async fn serve_https(
     listener: TcpListener,
     config: RustlsConfig,
-    service: Protected,
+    service: Router,
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
     axum_server::from_tcp(listener)?

@@ -83,6 +83,7 @@ use super::{KeyManager, ManageError, NewKey, Principal};
 #[must_use]
 pub struct KeysPage {
     manager: KeyManager,
+    service: Option<String>,
     first: Option<NewKey>,
     sign_in: String,
     sign_out: Option<String>,
@@ -91,7 +92,13 @@ pub struct KeysPage {
 impl KeysPage {
     /// A page over the keys that `manager` manages. Give the management API the same one.
     pub fn new(manager: KeyManager) -> Self {
-        Self { manager, first: None, sign_in: ".".to_owned(), sign_out: None }
+        Self { manager, service: None, first: None, sign_in: ".".to_owned(), sign_out: None }
+    }
+
+    /// The service's name, for the top of the page and its title.
+    pub fn with_service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
+        self
     }
 
     /// Makes the first key of an account like this one; else it is called "First key".
@@ -146,6 +153,7 @@ impl KeysPage {
 
     async fn show(&self, visitor: &Principal) -> Response {
         let frame = Frame {
+            service: self.service.as_deref(),
             account: visitor.account().as_str(),
             sign_in: &self.sign_in,
             sign_out: self.sign_out.as_deref(),

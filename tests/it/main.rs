@@ -8,6 +8,7 @@
 
 mod allocations;
 mod axum;
+mod browser;
 mod cache;
 mod contract;
 mod contract_broken;

@@ -88,7 +88,9 @@ async fn the_printed_curl_line_works_and_the_plain_port_refuses() {
 
     let answer = get_tls(server.https, "/v2/test", &key).await;
     assert_eq!(answer.status, 200);
-    for path in ["/v2/test", "/", "/nowhere", "/console/"] {
+    // The console is open on the HTTPS port, to be signed in to.
+    assert_eq!(get(server.http, "/console/", &key).await.status, 401);
+    for path in ["/v2/test", "/", "/nowhere", "/consoles", "/console.css"] {
         let answer = get(server.http, path, &key).await;
         assert_eq!(answer.status, 401);
         assert!(message(&answer).contains("over HTTPS"));

@@ -1,11 +1,12 @@
 //! What every answer of the page says to browsers, and which requests it does not look at.
 
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use crate::identity::Identity;
 
@@ -31,47 +32,35 @@ const HEADERS: [(HeaderName, &str); 7] = [
 ///
 /// It holds for the routes and the fallback that `router` has now.
 pub fn guarded(router: Router) -> Router {
-    router.layer(from_fn(guard))
+    router
+        .layer(from_fn(without_api_key))
+        .layer(CsrfLayer::new().with_rejection_response(from_another_site))
+        .layer(map_response(armoured))
 }
 
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match objection(&request) {
-        Some(message) => refusal(StatusCode::FORBIDDEN, message),
-        None => next.run(request).await,
-    };
+async fn without_api_key(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Identity>().is_none() {
+        return next.run(request).await;
+    }
+    tracing::error!(
+        target: "tower_api_key",
+        "the page of keys is mounted behind an ApiKeyLayer, and refuses everybody: mount it beside the layer"
+    );
+    refusal(StatusCode::FORBIDDEN, "API keys cannot manage API keys.")
+}
+
+fn from_another_site(_: ProtectionError) -> Response {
+    refusal(StatusCode::FORBIDDEN, "This request came from another site.")
+}
+
+async fn armoured(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(const { HeaderValue::from_static("no-store") });
+    let unsaid = HeaderValue::from_static("no-store");
+    headers.entry(header::CACHE_CONTROL).or_insert(unsaid);
     response
-}
-
-fn objection(request: &Request) -> Option<&'static str> {
-    if request.extensions().get::<Identity>().is_some() {
-        return Some("API keys cannot be managed with an API key.");
-    }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !reads && is_foreign(request.headers(), request.uri()) {
-        return Some("This request came from another site.");
-    }
-    None
-}
-
-/// Whether a browser says that another site is behind the request. Browsers of today send
-/// `Sec-Fetch-Site`, which knows better than a comparison that a proxy's `Host` could spoil; older ones
-/// send `Origin` alone. What sends neither is no browser.
-fn is_foreign(headers: &HeaderMap, uri: &Uri) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site != "same-origin" && site != "none";
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str));
-    let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    from.zip(host).is_none_or(|((_, from), host)| !from.eq_ignore_ascii_case(host))
 }
 
 /// Whether the body is JSON, which a form of another site cannot send.

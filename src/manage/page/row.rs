@@ -93,11 +93,13 @@ fn last_used(record: &KeyRecord) -> Markup {
 
 fn actions(id: &str, name: &str, status: &Status) -> Markup {
     html! {
-        button.link.danger type="button" id={ "delete-" (id) } data-action="delete" {
-            "Delete" span.unseen { " " (name) }
+        div {
+            button.link.danger type="button" id={ "delete-" (id) } data-action="delete" {
+                "Delete" span.unseen { " " (name) }
+            }
+            button.more type="button" id={ "more-" (id) } popovertarget={ "menu-" (id) }
+                aria-label={ "More actions for " (name) } { (dots()) }
         }
-        button.more type="button" id={ "more-" (id) } popovertarget={ "menu-" (id) }
-            aria-label={ "More actions for " (name) } { (dots()) }
         div.menu popover id={ "menu-" (id) } {
             button type="button" data-action="rename" { "Rename" }
             @if status.is_replaceable() {

@@ -286,6 +286,7 @@ function warned(reason, message) {
 
 function forget(message) {
   key.textContent = '';
+  warned('', '');
   getSelection().removeAllRanges();
   created.close();
   say(message);
@@ -305,7 +306,7 @@ copy.addEventListener('click', async () => {
 function leave(event) {
   event.preventDefault();
   if (created.dataset.warned) return forget('');
-  warned('leaving', 'The key has not been copied. Copy it first, or press Escape again to close without it.');
+  warned('leaving', 'The key has not been copied. Copy it first, or press Escape again to close without it, for good.');
 }
 created.addEventListener('cancel', leave);
 created.addEventListener('keydown', (event) => {

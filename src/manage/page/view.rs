@@ -12,6 +12,7 @@ use crate::record::{KeyId, KeyName, KeyRecord};
 
 /// What every page is framed by.
 pub(super) struct Frame<'a> {
+    pub(super) service: Option<&'a str>,
     pub(super) account: &'a str,
     pub(super) sign_in: &'a str,
     pub(super) sign_out: Option<&'a str>,
@@ -44,7 +45,7 @@ pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "API Keys · APIs & Webhooks" }
+                title { "API Keys" @if let Some(service) = frame.service { " · " (service) } }
                 link rel="icon" href="icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="style.css";
                 script src="script.js" defer {}
@@ -70,6 +71,10 @@ pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
 fn bar(frame: &Frame<'_>) -> Markup {
     html! {
         header {
+            span.brand {
+                img src="icon.svg" alt="" width="28" height="28";
+                @if let Some(service) = frame.service { bdi { (service) } }
+            }
             span.account { span.unseen { "Account: " } bdi { (frame.account) } }
             @if let Some(path) = frame.sign_out {
                 form method="post" action=(path) { button.link type="submit" { "Sign out" } }

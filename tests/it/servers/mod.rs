@@ -30,7 +30,7 @@ pub(crate) use self::wire::Wire;
 const REQUIRED: &str = "TOWER_API_KEY_TEST_SERVERS";
 
 /// What was started, or `None` when the running test is left out.
-fn present<T>(started: Result<T, String>) -> Option<T> {
+pub(crate) fn present<T>(started: Result<T, String>) -> Option<T> {
     started.map_err(|reason| left_out(&reason)).ok()
 }
 
@@ -78,7 +78,7 @@ fn we_are_root() -> bool {
 }
 
 /// The first of the folders on `PATH`, and of `others`, that has the program.
-fn program(name: &str, others: &[PathBuf]) -> Option<PathBuf> {
+pub(crate) fn program(name: &str, others: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).collect::<Vec<_>>();
     let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);

@@ -1,0 +1,106 @@
+// Everything by keyboard alone: the order of Tab, focus inside dialogs, focus given back.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { clipboard, dialog, leave, visit } from './browser.mjs';
+
+const focused = (page) => page.evaluate(() => {
+  const element = document.activeElement;
+  return element === document.body ? 'nothing' : element.getAttribute('aria-label') || element.textContent.trim() || element.id;
+});
+const type = async (page, ...keys) => {
+  for (const key of keys) await page.keyboard.press(key);
+};
+const tabTo = async (page, wanted) => {
+  for (let presses = 0; presses < 40; presses += 1) {
+    if ((await focused(page)).startsWith(wanted)) return;
+    await page.keyboard.press('Tab');
+  }
+  assert.fail(`Tab never comes to ${wanted}`);
+};
+const open = (page, name) => page.getByRole('dialog', { name }).waitFor();
+const said = (page, text) => page.getByRole('status').filter({ hasText: text }).waitFor();
+
+test('from the first visit to an empty list', async () => {
+  const page = await visit('typist');
+  await open(page, 'Your First API Key');
+  assert.equal(await focused(page), 'Copy & close');
+  const first = await page.locator('#key').textContent();
+  await type(page, 'Enter');
+  await said(page, 'Copied.');
+  assert.equal(await clipboard(page), first);
+  assert.equal(await focused(page), 'Create API key');
+
+  // Enter in the name's field generates; a mistake is said beside the field, which has the focus.
+  await type(page, 'Enter');
+  await open(page, 'Create API key');
+  assert.equal(await page.evaluate(() => document.activeElement.name), 'name');
+  await type(page, 'Enter');
+  const name = dialog(page).getByLabel('API Key Name');
+  assert.equal(await name.getAttribute('aria-invalid'), 'true');
+  assert.equal(await page.evaluate(() => document.activeElement.name), 'name');
+  const described = await name.evaluate((input) => input.getAttribute('aria-describedby').split(' ')
+    .map((id) => document.getElementById(id).textContent).join(' '));
+  assert.match(described, /Give the key a name\./);
+  await page.keyboard.type('Made by hand');
+  await type(page, 'Enter');
+  await open(page, 'API Key Created Successfully');
+
+  // Escape does not lose the key; the second one means it. Nothing outside the dialog gets the focus.
+  await type(page, 'Escape');
+  await page.getByText('The key has not been copied.').waitFor();
+  for (let presses = 0; presses < 4; presses += 1) {
+    await type(page, 'Tab');
+    assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest('dialog')));
+  }
+  assert.equal(await dialog(page).count(), 1);
+  await type(page, 'Escape');
+  assert.equal(await dialog(page).count(), 0);
+  assert.equal(await page.locator('#key').textContent(), '');
+  assert.equal(await focused(page), 'Create API key');
+
+  // A row's actions, and back to where one was.
+  await tabTo(page, 'More actions for Made by hand');
+  await type(page, 'Enter');
+  await type(page, 'Tab');
+  assert.equal(await focused(page), 'Rename');
+  await type(page, 'Escape');
+  assert.equal(await focused(page), 'More actions for Made by hand');
+  await type(page, 'Enter', 'Tab', 'Enter');
+  await open(page, 'Rename key');
+  await page.keyboard.type('Renamed by hand');
+  await type(page, 'Enter');
+  await said(page, 'is now called “Renamed by hand”');
+  assert.equal(await focused(page), 'More actions for Renamed by hand');
+
+  // The safe answer has the focus where something would be lost.
+  await page.keyboard.press('Shift+Tab');
+  assert.equal(await focused(page), 'Delete Renamed by hand');
+  await type(page, 'Enter');
+  await open(page, 'Delete Key');
+  assert.equal(await focused(page), 'Cancel');
+  await type(page, 'Escape');
+  assert.equal(await focused(page), 'Delete Renamed by hand');
+  await type(page, 'Enter', 'Tab', 'Enter');
+  await said(page, '“Renamed by hand” was deleted.');
+  assert.equal(await focused(page), 'API Keys', 'what was deleted cannot have the focus back');
+
+  await tabTo(page, 'Delete First key');
+  await type(page, 'Enter', 'Tab', 'Enter');
+  await said(page, '“First key” was deleted.');
+  await page.getByText('You have no API keys.').waitFor();
+  await leave(page);
+});
+
+test('cancelling gives the focus back', async () => {
+  const page = await visit('busy');
+  for (const [action, title] of [['Rename', 'Rename key'], ['Rotate', 'Rotate key'], ['Regenerate', 'Regenerate key']]) {
+    await page.getByLabel('More actions for Production CRM').focus();
+    await type(page, 'Enter');
+    await page.locator('.menu:popover-open').getByRole('button', { name: action }).press('Enter');
+    await open(page, title);
+    await dialog(page).getByRole('button', { name: 'Cancel' }).press('Enter');
+    assert.equal(await dialog(page).count(), 0);
+    assert.equal(await focused(page), 'More actions for Production CRM', action);
+  }
+  await leave(page);
+});

@@ -1,0 +1,74 @@
+// Every state of the page, on a phone and on a desktop, light and dark: axe finds nothing, nothing is
+// wider than the window, and a screenshot is taken.
+import { test } from 'node:test';
+import { DESKTOP, PHONE, dialog, examine, leave, shoot, visit } from './browser.mjs';
+
+const widths = { phone: PHONE, desktop: DESKTOP };
+const press = (page, name) => page.getByRole('button', { name, exact: true }).click();
+const more = async (page, key, action) => {
+  await press(page, `More actions for ${key}`);
+  if (action) await page.locator('.menu:popover-open').getByRole('button', { name: action }).click();
+};
+
+// A state's name, its account, and how to get there.
+const states = [
+  ['list', 'busy'],
+  ['odd-names', 'odd'],
+  ['full', 'full'],
+  ['empty', 'emptied'],
+  ['menu', 'busy', (page) => more(page, 'Production CRM')],
+  ['usage', 'busy', (page) => page.locator('.usage').first().click()],
+  ['create', 'emptied', (page) => press(page, 'Create API key')],
+  ['create-more', 'emptied', async (page) => {
+    await press(page, 'Create API key');
+    await page.getByText('More options').click();
+    await page.getByLabel('Expires').selectOption('date');
+  }],
+  ['create-mistake', 'emptied', async (page) => {
+    await press(page, 'Create API key');
+    await press(page, 'Generate key');
+  }],
+  ['rename', 'busy', (page) => more(page, 'Production CRM', 'Rename')],
+  ['rotate', 'busy', (page) => more(page, 'Production CRM', 'Rotate')],
+  ['regenerate', 'busy', (page) => more(page, 'Production CRM', 'Regenerate')],
+  ['delete', 'busy', (page) => press(page, 'Delete Production CRM')],
+  ['delete-odd', 'odd', (page) => page.getByRole('button', { name: /^Delete W/ }).click()],
+  ['session-ended', 'busy', async (page) => {
+    await press(page, 'Delete Production CRM');
+    await page.context().clearCookies();
+    await press(page, 'Delete key');
+    await page.getByText('Your session has ended').waitFor();
+  }],
+];
+
+for (const [width, viewport] of Object.entries(widths)) {
+  for (const colorScheme of ['light', 'dark']) {
+    test(`${width}, ${colorScheme}`, async () => {
+      for (const [name, account, act] of states) {
+        const page = await visit(account, { viewport, colorScheme });
+        await act?.(page);
+        const title = `${name}-${width}-${colorScheme}`;
+        await examine(page, title);
+        await shoot(page, title, { fullPage: !(await dialog(page).count()) });
+        await leave(page, '401');
+      }
+      const down = await visit('busy', { path: '/broken/', viewport, colorScheme });
+      await examine(down, 'down');
+      await shoot(down, `down-${width}-${colorScheme}`, { fullPage: true });
+      await leave(down, '503');
+
+      const first = await visit(`first-${width}-${colorScheme}`, { viewport, colorScheme });
+      await first.getByText('Your First API Key').waitFor();
+      await examine(first, 'first');
+      await shoot(first, `first-${width}-${colorScheme}`);
+      await first.keyboard.press('Escape');
+      await examine(first, 'first, leaving');
+      await shoot(first, `first-leaving-${width}-${colorScheme}`);
+      await press(first, 'Copy & close');
+      await first.getByText('Copied. The key').waitFor();
+      await examine(first, 'first, copied');
+      await shoot(first, `first-copied-${width}-${colorScheme}`);
+      await leave(first);
+    });
+  }
+}
