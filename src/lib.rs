@@ -28,6 +28,8 @@
 //!   401 and never a way in: [`middleware::response`].
 //! * A deleted key is dead when `delete` returns, on every replica, also where each answers from memory:
 //!   [`docs::replicas`]. 25 active keys an account is exact under any concurrency: [`manage`], [`store`].
+//! * How much each key is used and from where, attempts with deleted ones among it, is counted off the
+//!   request path: [`usage`]; what happens to keys is told: [`KeyEvents`].
 //! * In axum, [`axum::protect`] leaves no route open, not even a 404.
 //!
 //! # Features
@@ -41,6 +43,10 @@
 //! | `postgres` | `PostgresStore`: keys in PostgreSQL, for any number of machines |
 //! | `redis` | `RedisStore`: keys in Redis, likewise |
 //! | `cache` | `CachedStore`: any of them, answered from memory, in one process or many |
+//! | `manage-api` | the module `manage::api`: the management of keys as a JSON API |
+//! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
+//! | `openapi` | the module `manage::api::openapi`: the API's description |
+//! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
 //! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
@@ -48,7 +54,8 @@
 //! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
 //! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
-//! Around it: `record.rs`, `clock.rs`, [`store`] and its leaves, [`manage`]. Why it is so:
+//! Around it: `record.rs`, `clock.rs`, [`usage`], `events.rs`, [`store`] and its leaves, [`manage`] with
+//! its two surfaces, `api` and `page`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
 //! [`docs::stores`]; many processes: [`docs::replicas`].
 #![forbid(unsafe_code)]

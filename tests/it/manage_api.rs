@@ -9,14 +9,16 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 use tower_api_key::axum::protect;
 use tower_api_key::manage::{Principal, api};
 use tower_api_key::{
-    ApiKeyLayer, Entry, KeyManager, KeyStore as _, ManualClock, MemoryStore, Transport,
+    ApiKeyLayer, Entry, KeyManager, KeyStore as _, ManualClock, MemoryStore, SqliteStore, Transport,
 };
 
-use crate::support::{Log, account, digest, named, text, time};
+use crate::support::{Log, account, digest, exchange, named, request, text, time};
 
 /// Signed in is who says so: the authentication is the service's, and not what is tested.
 struct Header(Principal);
@@ -522,4 +524,65 @@ async fn the_actor_is_in_the_log_and_in_the_events() {
         assert!(log.lines(what)[0].contains("a's person"), "{}", log.text());
     }
     assert!(!log.text().contains(key["api_key"].as_str().unwrap()));
+}
+
+/// A client goes away at any moment of a creation, and comes back with the same `Idempotency-Key`:
+/// whatever had happened, there is then one key of it, and it is listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_no_key_or_one_that_is_listed() {
+    const CALLS: usize = 120;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap()).with_limit(CALLS);
+    let service = Router::new().nest("/account", api::router::<Header>(manager.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { ::axum::serve(listener, service).await.unwrap() });
+
+    let call = |number: usize| {
+        let body = format!(r#"{{"name":"Key {number}"}}"#);
+        let length = body.len();
+        let headers = format!(
+            "X-User: a\r\nIdempotency-Key: {number}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+        );
+        let mut call = request("POST", "/account/api-keys", &headers);
+        call.extend(body.bytes());
+        call
+    };
+    let mut listed_after_leaving = 0;
+    for number in 0..CALLS {
+        let whole = call(number);
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        // Some leave in the middle of the request, most while it is being done.
+        let sent = if number % 8 == 0 { whole.len() - number / 8 - 1 } else { whole.len() };
+        socket.write_all(&whole[..sent]).await.unwrap();
+        let wait = Duration::from_micros(40 * (number as u64 * 37 % CALLS as u64));
+        let mut first = [0; 1];
+        let _ = tokio::time::timeout(wait, socket.read(&mut first)).await;
+        // With a reset, as from a program that was killed.
+        socket.set_zero_linger().unwrap();
+        drop(socket);
+        listed_after_leaving = manager.list(&account("a")).await.unwrap().len();
+    }
+    assert!(listed_after_leaving > CALLS / 4, "some were made: {listed_after_leaving}");
+    let (mut made, mut again) = (0, 0);
+    for number in 0..CALLS {
+        let socket = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(socket, &call(number)).await;
+        match answer.status {
+            200 => again += 1,
+            201 => made += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(made >= CALLS / 8, "those whose request was cut: {made} made, {again} there already");
+    let listed = manager.list(&account("a")).await.unwrap();
+    let mut names: Vec<_> = listed.iter().map(|key| key.name.to_string()).collect();
+    names.sort_by_key(|name| name[4..].parse::<usize>().unwrap());
+    let expected: Vec<_> = (0..CALLS).map(|number| format!("Key {number}")).collect();
+    assert_eq!(names, expected, "each once");
+    for key in &listed {
+        let found = store.find(key.fingerprint()).await.unwrap();
+        assert!(matches!(found, Some(Entry::Live(_))));
+    }
 }

@@ -56,7 +56,13 @@ impl Server {
         self.first.as_ref().unwrap().0.clone()
     }
 
-    pub(crate) async fn call(&self, method: &str, path: &str, key: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let (headers, body) = body.map_or_else(Default::default, |body| {
             let body = body.to_string();
             let headers =

@@ -76,7 +76,10 @@ impl Drop for Site {
 }
 
 fn page(manager: &KeyManager) -> Router {
-    KeysPage::new(manager.clone()).with_service("Acme").with_sign_out("/sign-out").router::<Visitor>()
+    KeysPage::new(manager.clone())
+        .with_service("Acme")
+        .with_sign_out("/sign-out")
+        .router::<Visitor>()
 }
 
 /// A manager whose store is closed.
