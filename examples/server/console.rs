@@ -91,8 +91,7 @@ async fn sign_out(
 }
 
 fn with_cookie(cookie: &str) -> Result<[(header::HeaderName, HeaderValue); 1], StatusCode> {
-    let mut value =
-        HeaderValue::try_from(cookie).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let mut value = HeaderValue::try_from(cookie).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     value.set_sensitive(true);
     Ok([(header::SET_COOKIE, value)])
 }

@@ -17,7 +17,7 @@ use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) program: Program,
-    https: SocketAddr,
+    pub(crate) https: SocketAddr,
     pub(crate) http: SocketAddr,
     /// The key's header line and the printed `curl` line, if this start made the first key.
     first: Option<(String, String)>,
@@ -52,7 +52,7 @@ impl Server {
         Self { program, https, http, first }
     }
 
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.first.as_ref().unwrap().0.clone()
     }
 

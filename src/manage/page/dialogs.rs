@@ -170,13 +170,7 @@ fn regenerate() -> Markup {
             }
         }
     };
-    form(
-        "regenerate",
-        "Regenerate key",
-        &fields,
-        &destroy("Regenerate key", "Regenerating…"),
-        true,
-    )
+    form("regenerate", "Regenerate key", &fields, &destroy("Regenerate key", "Regenerating…"), true)
 }
 
 fn delete() -> Markup {
