@@ -63,8 +63,8 @@ mod row;
 mod usage;
 mod view;
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -75,6 +75,7 @@ use serde_json::json;
 
 pub use self::guard::guarded;
 use self::guard::refusal;
+use self::usage::DAYS;
 use self::view::{Frame, Overview};
 use super::{KeyManager, ManageError, NewKey, Principal};
 
@@ -161,7 +162,7 @@ impl KeysPage {
         match self.overview(visitor).await {
             Ok(overview) => Html(view::page(&frame, Some(&overview)).into_string()).into_response(),
             Err(error) => {
-                tracing::error!(target: "tower_api_key", error = &error as &dyn std::error::Error, "the keys cannot be shown");
+                tracing::error!(target: "tower_api_key", error = &error as &dyn Error, "the keys cannot be shown");
                 let page = Html(view::page(&frame, None).into_string());
                 (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], page)
                     .into_response()
@@ -171,13 +172,15 @@ impl KeysPage {
 
     async fn overview(&self, visitor: &Principal) -> Result<Overview, ManageError> {
         let keys = self.manager.list(visitor.account()).await?;
-        Ok(Overview {
-            now: self.manager.now(),
-            limit: self.manager.limit(),
-            keys,
-            usage: None,
-            deleted: Vec::new(),
-        })
+        let mut overview = Overview::new(keys, self.manager.limit(), self.manager.now());
+        match self.manager.usage(visitor.account(), DAYS).await {
+            Ok(usage) => overview.count(usage),
+            // The list is worth showing without the pictures.
+            Err(error) => {
+                tracing::warn!(target: "tower_api_key", error = &error as &dyn Error, "the use of the keys cannot be shown");
+            }
+        }
+        Ok(overview)
     }
 
     /// The account's first key: 201 with it, or 204 when the account ever had one.
@@ -198,14 +201,9 @@ impl KeysPage {
             }
             Ok(None) => StatusCode::NO_CONTENT.into_response(),
             Err(error) => {
-                tracing::error!(target: "tower_api_key", error = &error as &dyn std::error::Error, "the first key could not be made");
+                tracing::error!(target: "tower_api_key", error = &error as &dyn Error, "the first key could not be made");
                 guard::broken()
             }
         }
     }
-}
-
-/// Days since 1970, in UTC.
-fn day_number(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400
 }

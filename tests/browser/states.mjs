@@ -68,6 +68,14 @@ for (const [width, viewport] of Object.entries(widths)) {
       await first.getByText('Copied. The key').waitFor();
       await examine(first, 'first, copied');
       await shoot(first, `first-copied-${width}-${colorScheme}`);
+      await press(first, 'Create API key');
+      await dialog(first).getByLabel('API Key Name').fill('Production CRM');
+      await first.getByText('More options').click();
+      await dialog(first).getByLabel('Environment').fill('live');
+      await press(first, 'Generate key');
+      await first.getByText('API Key Created Successfully').waitFor();
+      await examine(first, 'created');
+      await shoot(first, `created-${width}-${colorScheme}`);
       await leave(first);
     });
   }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use self::site::Site;
+use crate::server::Server;
 use crate::servers::{present, program};
+use crate::support::path_of;
 
 /// What the scripts need, or what is missing.
 fn browser() -> Result<(std::path::PathBuf, std::path::PathBuf), String> {
@@ -62,6 +64,26 @@ async fn all_of_it_works_without_a_mouse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_said_and_loses_no_key() {
     run_on_site("troubles.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_server_has_a_console() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(path_of("server"));
+    let command = command.args(["--http-addr", "127.0.0.1:0"]).env("RUST_LOG", "trace");
+    let server = Server::run(command.env_remove("ADMIN_PASSWORD"), folder.path());
+    let password = "The console's password, shown only now: ";
+    let line = server.program.said.iter().find_map(|line| line.strip_prefix(password));
+    let password = line.unwrap().to_owned();
+    let base = format!("https://localhost:{}", server.https.port());
+    run("console.mjs", &[("BASE", base), ("PASSWORD", password.clone())]).await;
+
+    server.program.signal("-TERM");
+    let (code, stdout, stderr) = server.program.end();
+    assert_eq!((code, stdout.matches(&password).count()), (Some(0), 1));
+    for secret in [password.as_str(), "not the password", "__Host-session="] {
+        assert!(!stderr.contains(secret), "{secret} is in the log");
+    }
 }
 
 /// Serves a site until it is killed, for a look by hand.

@@ -135,6 +135,15 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage/api/openapi", "extract manage", "serde utoipa"),
     ("manage/api/paging", "manage record", "base64"),
     ("manage/api/view", "key record", "jiff serde utoipa"),
+    ("manage/page", "manage", "axum http serde_json tracing"),
+    ("manage/page/assets", "", "axum http"),
+    ("manage/page/dates", "store", "jiff maud"),
+    ("manage/page/dialogs", "", "maud"),
+    // It looks for an identity to refuse it.
+    ("manage/page/guard", "identity", "axum http serde_json tower_http tracing"),
+    ("manage/page/row", "manage record", "maud"),
+    ("manage/page/usage", "manage store", "maud"),
+    ("manage/page/view", "manage record store", "maud"),
 ];
 
 /// Every file of `src` but the tests, by its module's path.
@@ -249,7 +258,16 @@ fn each_primitive_has_one_place() {
     only_in("Instant::now", &["clock"]);
     only_in("Identity::verified", &["verify"]);
     only_in("Connection::tls_ended_here", &["tls"]);
-    only_in("StatusCode::", &["axum", "manage/api", "manage/api/failure", "middleware/response"]);
+    let surfaces = [
+        "axum",
+        "manage/api",
+        "manage/api/failure",
+        "manage/page",
+        "manage/page/assets",
+        "manage/page/guard",
+        "middleware/response",
+    ];
+    only_in("StatusCode::", &surfaces);
     let managed = [
         "manage",
         "store",

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
+use crate::store::Day;
+
 /// Such as `21 Nov 2026`.
 pub(super) fn day(time: SystemTime) -> Markup {
     let time = timestamp(time);
@@ -18,10 +20,8 @@ pub(super) fn minute(time: SystemTime) -> Markup {
 }
 
 /// Days are counted in UTC, whoever reads them, so the script leaves them alone.
-pub(super) fn utc_day(days_since_1970: u64) -> String {
-    let second = i64::try_from(days_since_1970.saturating_mul(86_400)).unwrap_or(i64::MAX);
-    let day = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
-    day.strftime("%a %-d %b").to_string()
+pub(super) fn utc_day(day: Day) -> String {
+    timestamp(day.start()).strftime("%a %-d %b").to_string()
 }
 
 /// Records end before the year 10000, which is as far as a timestamp goes.

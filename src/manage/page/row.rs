@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use maud::{Markup, html};
 
 use super::dates;
-use super::usage::Usage;
+use super::usage::Month;
 use crate::record::KeyRecord;
 
 /// An end that is nearer than this is said where it cannot be overlooked.
@@ -48,7 +48,7 @@ impl Status {
 
 /// A row of the table on a wide screen, a card on a narrow one. The roles are written out because a
 /// table that is not laid out as one loses them.
-pub(super) fn row(record: &KeyRecord, usage: Option<&Usage>, now: SystemTime) -> Markup {
+pub(super) fn row(record: &KeyRecord, usage: Option<&Month>, now: SystemTime) -> Markup {
     let (id, name) = (record.id.as_str(), record.name.as_str());
     let status = Status::of(record, now);
     html! {
@@ -85,7 +85,10 @@ pub(super) fn row(record: &KeyRecord, usage: Option<&Usage>, now: SystemTime) ->
 fn last_used(record: &KeyRecord) -> Markup {
     html! {
         @match record.last_used_at {
-            Some(used) => (dates::minute(used)),
+            Some(used) => {
+                (dates::minute(used))
+                @if let Some(address) = record.last_used_from { span.from { "from " (address) } }
+            }
             None => span.muted { "Never" },
         }
     }

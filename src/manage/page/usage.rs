@@ -1,11 +1,14 @@
-//! How much a key was used, as a small picture and in words. Knows no store.
+//! How much a key was used, as a small picture and in words.
+
+use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
 use super::dates;
+use crate::store::{Day, DayOfUse};
 
 /// How many days are shown, today included.
-pub(super) const DAYS: usize = 30;
+pub(super) const DAYS: u32 = 30;
 
 /// One day's numbers.
 #[derive(Clone, Copy, Default)]
@@ -21,24 +24,23 @@ impl Count {
 }
 
 /// The numbers of the last days, the oldest first.
-pub(super) struct Usage {
-    /// Days since 1970, in UTC.
-    today: u64,
-    days: [Count; DAYS],
+pub(super) struct Month {
+    today: Day,
+    days: [Count; DAYS as usize],
 }
 
-impl Usage {
-    pub(super) fn none(today: u64) -> Self {
-        Self { today, days: [Count::default(); DAYS] }
+impl Month {
+    pub(super) fn new(today: Day) -> Self {
+        Self { today, days: [Count::default(); DAYS as usize] }
     }
 
     /// Adds what was counted on a day; days that are not shown are passed over.
-    pub(super) fn add(&mut self, day: u64, requests: u64, refusals: u64) {
-        let ago = self.today.checked_sub(day).and_then(|ago| usize::try_from(ago).ok());
+    pub(super) fn add(&mut self, of: DayOfUse) {
+        let ago = self.today.number().checked_sub(of.day.number());
         let place = ago.and_then(|ago| (DAYS - 1).checked_sub(ago));
-        if let Some(count) = place.and_then(|place| self.days.get_mut(place)) {
-            count.requests = count.requests.saturating_add(requests);
-            count.refusals = count.refusals.saturating_add(refusals);
+        if let Some(count) = place.and_then(|place| self.days.get_mut(place as usize)) {
+            count.requests = count.requests.saturating_add(of.requests);
+            count.refusals = count.refusals.saturating_add(of.refusals);
         }
     }
 
@@ -92,7 +94,7 @@ impl Usage {
     }
 
     fn table(&self) -> Markup {
-        let days = (0_u64..).zip(self.days.iter().rev()).filter(|(_, day)| day.total() > 0);
+        let days = (0..).zip(self.days.iter().rev()).filter(|(_, day)| day.total() > 0);
         html! {
             table {
                 thead { tr {
@@ -101,7 +103,7 @@ impl Usage {
                     th scope="col" { "Refused" }
                 } }
                 tbody { @for (ago, day) in days { tr {
-                    th scope="row" { (dates::utc_day(self.today - ago)) }
+                    th scope="row" { (dates::utc_day(self.today.back(ago))) }
                     td { (grouped(day.requests)) }
                     td { (grouped(day.refusals)) }
                 } } }
@@ -118,7 +120,7 @@ fn height(count: u64, most: u64) -> u64 {
 
 fn bar(path: &mut String, x: usize, y: u64, height: u64) {
     if height > 0 {
-        path.push_str(&format!("M{x} {y}v-{height}h3v{height}z"));
+        let _ = write!(path, "M{x} {y}v-{height}h3v{height}z"); // Writing to a text does not fail.
     }
 }
 

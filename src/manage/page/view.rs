@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::usage::Usage;
+use super::usage::Month;
 use super::{dates, dialogs, row};
 use crate::record::{KeyId, KeyName, KeyRecord};
+use crate::store::{Day, DayOfUse, KeyUsage};
 
 /// What every page is framed by.
 pub(super) struct Frame<'a> {
@@ -20,20 +21,48 @@ pub(super) struct Frame<'a> {
 
 /// The account's keys, as they are now.
 pub(super) struct Overview {
-    pub(super) now: SystemTime,
-    pub(super) limit: usize,
-    pub(super) keys: Vec<Arc<KeyRecord>>,
+    now: SystemTime,
+    limit: usize,
+    keys: Vec<Arc<KeyRecord>>,
     /// Nothing where usage is not counted, or cannot be had now.
-    pub(super) usage: Option<HashMap<KeyId, Usage>>,
-    pub(super) deleted: Vec<Deleted>,
+    usage: Option<HashMap<KeyId, Month>>,
+    deleted: Vec<Deleted>,
 }
 
 /// A deleted key that somebody still tries.
-pub(super) struct Deleted {
-    pub(super) key: KeyId,
-    pub(super) name: KeyName,
-    pub(super) ended_at: SystemTime,
-    pub(super) usage: Usage,
+struct Deleted {
+    key: KeyId,
+    name: KeyName,
+    ended_at: SystemTime,
+    usage: Month,
+}
+
+impl Overview {
+    pub(super) fn new(keys: Vec<Arc<KeyRecord>>, limit: usize, now: SystemTime) -> Self {
+        Self { now, limit, keys, usage: None, deleted: Vec::new() }
+    }
+
+    /// Adds how much the keys were used. Where nothing was counted at all, perhaps nobody counts: then
+    /// nothing is said of it.
+    pub(super) fn count(&mut self, usage: Vec<KeyUsage>) {
+        let today = Day::of(self.now);
+        let month = |days: Vec<DayOfUse>| {
+            let mut month = Month::new(today);
+            days.into_iter().for_each(|day| month.add(day));
+            month
+        };
+        for KeyUsage { key, name, ended_at, mut days } in usage {
+            let Some(ended_at) = ended_at else {
+                self.usage.get_or_insert_default().insert(key, month(days));
+                continue;
+            };
+            days.retain(|day| day.day >= Day::of(ended_at) && day.refusals > 0);
+            days.iter_mut().for_each(|day| day.requests = 0);
+            if !days.is_empty() {
+                self.deleted.push(Deleted { key, name, ended_at, usage: month(days) });
+            }
+        }
+    }
 }
 
 /// The whole page; without an overview it says that the keys cannot be had now.
@@ -139,7 +168,7 @@ fn table(overview: &Overview) -> Markup {
     let Overview { now, keys, usage, .. } = overview;
     let columns = ["Name", "Environment", "Created", "Last used", "Expires", "Status"];
     let of = |key: &KeyId| usage.as_ref().and_then(|usage| usage.get(key));
-    let today = usage.is_some().then(|| Usage::none(super::day_number(*now)));
+    let unused = usage.is_some().then(|| Month::new(Day::of(*now)));
     html! {
         table.keys role="table" aria-labelledby="api-keys" {
             thead role="rowgroup" { tr role="row" {
@@ -148,7 +177,7 @@ fn table(overview: &Overview) -> Markup {
                 th role="columnheader" scope="col" { span.unseen { "Actions" } }
             } }
             tbody role="rowgroup" {
-                @for key in keys { (row::row(key, of(&key.id).or(today.as_ref()), *now)) }
+                @for key in keys { (row::row(key, of(&key.id).or(unused.as_ref()), *now)) }
             }
         }
     }
@@ -161,9 +190,9 @@ fn deleted(deleted: &[Deleted]) -> Markup {
                 h2 id="attempts" { "Attempts with deleted keys" }
                 p { "Somebody still calls with these keys. Every attempt was refused." }
             } }
-            ul.deleted { @for (number, key) in deleted.iter().enumerate() { li {
+            ul.deleted { @for key in deleted { li {
                 div.name { bdi { (key.name.as_str()) } span.muted { "Deleted on " (dates::day(key.ended_at)) } }
-                (key.usage.to_html(&format!("{}-{number}", key.key), key.name.as_str()))
+                (key.usage.to_html(key.key.as_str(), key.name.as_str()))
             } } }
         }
     }

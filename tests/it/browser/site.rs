@@ -1,6 +1,6 @@
 //! A service with the page, over TLS: signed in is who has the cookie `account`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use ::axum::Router;
@@ -13,7 +13,9 @@ use http::StatusCode;
 use http::request::Parts;
 use tower_api_key::manage::page::KeysPage;
 use tower_api_key::manage::{Principal, api};
-use tower_api_key::{KeyManager, ManualClock, MemoryStore, NewKey, SqliteStore};
+use tower_api_key::{
+    KeyManager, KeyRecord, KeyRegistry as _, ManualClock, MemoryStore, NewKey, SqliteStore, Use,
+};
 
 use crate::servers::local;
 use crate::support::{account, named, server_config};
@@ -48,8 +50,9 @@ impl Site {
     pub(super) async fn start() -> Self {
         let store = MemoryStore::new();
         let clock = ManualClock::at(SystemTime::now());
-        let manager = KeyManager::new(store, "acme".parse().unwrap()).with_clock(clock.clone());
-        fill(&manager, &clock).await;
+        let manager =
+            KeyManager::new(store.clone(), "acme".parse().unwrap()).with_clock(clock.clone());
+        fill(&store, &manager, &clock).await;
         let app = Router::new()
             .nest("/console/", page(&manager))
             .nest("/console/api", api::router::<Visitor>(manager))
@@ -91,13 +94,13 @@ async fn broken() -> KeyManager {
 }
 
 /// Accounts in every state; the others have never had a key.
-async fn fill(manager: &KeyManager, clock: &ManualClock) {
+async fn fill(store: &MemoryStore, manager: &KeyManager, clock: &ManualClock) {
     let now = SystemTime::now();
     let live = |name: &str| named(name).with_environment("live".parse().unwrap());
     let test = |name: &str| named(name).with_environment("test".parse().unwrap());
     let make = async |owner: &str, days_ago: u32, new: NewKey| {
         clock.set(now - DAY * days_ago);
-        manager.create(&account(owner), new).await.unwrap().record().id.clone()
+        manager.create(&account(owner), new).await.unwrap().record().clone()
     };
 
     let busy = "busy@example.com";
@@ -109,7 +112,21 @@ async fn fill(manager: &KeyManager, clock: &ManualClock) {
     make(busy, 33, live("Zapier").with_expires_at(now + DAY * 332)).await;
     make(busy, 2, named("Partner: Northwind Traders")).await;
     clock.set(now - DAY);
-    let _ = manager.rotate(&account(busy), &old, DAY * 7).await.unwrap();
+    let _ = manager.rotate(&account(busy), &old.id, DAY * 7).await.unwrap();
+
+    let ended = make(busy, 200, live("Old CRM connector")).await;
+    clock.set(now - DAY * 12);
+    manager.delete(&account(busy), &ended.id).await.unwrap();
+    let keys = manager.list(&account(busy)).await.unwrap();
+    for (number, key) in (1..).zip(&keys).filter(|(number, _)| number % 4 != 0) {
+        store.mark_used(&uses(key, number, now)).await.unwrap();
+    }
+    let attempts = [9, 5, 4, 2, 1, 0].map(|ago: u32| {
+        let mut attempt = Use::new(ended.fingerprint(), now - DAY * ago);
+        (attempt.requests, attempt.refusals) = (0, u64::from(12 + ago * 5 % 7));
+        attempt
+    });
+    store.mark_used(&attempts).await.unwrap();
 
     let odd = "odd@example.com";
     let names = [
@@ -128,7 +145,23 @@ async fn fill(manager: &KeyManager, clock: &ManualClock) {
         make("full@example.com", 40, live(&format!("Integration {number}"))).await;
     }
     let emptied = "emptied@example.com";
-    let id = make(emptied, 3, live("Gone")).await;
-    manager.delete(&account(emptied), &id).await.unwrap();
+    let gone = make(emptied, 3, live("Gone")).await;
+    manager.delete(&account(emptied), &gone.id).await.unwrap();
     clock.set(now);
+}
+
+/// A month of work, quieter at weekends, with a refusal here and there.
+fn uses(key: &KeyRecord, number: u64, now: SystemTime) -> Vec<Use> {
+    let live = |ago: &u32| key.created_at <= now - DAY * *ago;
+    let used = |ago: u32| {
+        let noise = (u64::from(ago) * 7_919 + number * 104_729) % 97;
+        let quiet = if ago % 7 < 2 { 5 } else { 1 };
+        let mut used =
+            Use::new(key.fingerprint(), now - DAY * ago - Duration::from_mins(number * number * 7));
+        used.requests = (noise + 60) * (number * 13) / quiet;
+        used.refusals = if (u64::from(ago) + number) % 11 == 3 { noise * number / 2 } else { 0 };
+        used.address = Some(IpAddr::from([203, 0, 113, u8::try_from(number).unwrap() * 7]));
+        used
+    };
+    (0..30).rev().filter(live).map(used).collect()
 }

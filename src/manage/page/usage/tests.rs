@@ -1,14 +1,19 @@
 //! Sums, days and bars.
 
-use super::{DAYS, Usage, grouped, height};
+use super::{DAYS, Day, DayOfUse, Month, grouped, height};
+
+fn month(counts: &[(u32, u64, u64)]) -> Month {
+    let mut month = Month::new(Day::from_number(20_000));
+    for &(day, requests, refusals) in counts {
+        month.add(DayOfUse { day: Day::from_number(day), requests, refusals });
+    }
+    month
+}
 
 #[test]
 fn days_that_are_not_shown_are_passed_over() {
-    let mut usage = Usage::none(20_000);
-    usage.add(20_000, 5, 1);
-    usage.add(20_000 - DAYS as u64 + 1, 7, 0);
-    usage.add(20_000 - DAYS as u64, 100, 100);
-    usage.add(20_001, 100, 100);
+    let first = 20_000 - DAYS + 1;
+    let usage = month(&[(20_000, 5, 1), (first, 7, 0), (first - 1, 99, 99), (20_001, 99, 99)]);
     assert_eq!((usage.total().requests, usage.total().refusals), (12, 1));
     let html = usage.to_html("key_1", "A <name>").into_string();
     assert!(html.contains("12 requests") && html.contains("1 refused"), "{html}");
@@ -25,9 +30,7 @@ fn what_is_not_nothing_can_be_seen() {
 
 #[test]
 fn a_use_that_fills_the_counter_is_still_a_picture() {
-    let mut usage = Usage::none(20_000);
-    usage.add(20_000, u64::MAX, u64::MAX);
-    usage.add(19_999, 1, 0);
+    let usage = month(&[(20_000, u64::MAX, u64::MAX), (19_999, 1, 0)]);
     assert!(usage.to_html("key_1", "A").into_string().contains("M116 28v-24"));
 }
 

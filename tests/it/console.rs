@@ -1,0 +1,115 @@
+//! The example server's console: who is let in, and how a session begins and ends.
+
+use std::process::Command;
+
+use crate::server::Server;
+use crate::support::{Answer, exchange, get, get_tls, path_of, request, tls};
+
+const PASSWORD: &str = "a pass&word of mine, with ünïcode";
+
+fn start(folder: &std::path::Path, more: &[&str]) -> Server {
+    let mut command = Command::new(path_of("server"));
+    command.args(["--http-addr", "127.0.0.1:0"]).args(more);
+    Server::run(command.env("ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "trace"), folder)
+}
+
+async fn post(server: &Server, path: &str, headers: &str, body: &str) -> Answer {
+    let headers = format!("{headers}Content-Length: {}\r\n", body.len());
+    let mut bytes = request("POST", path, &headers);
+    bytes.extend_from_slice(body.as_bytes());
+    exchange(tls(server.https).await, &bytes).await
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+
+async fn sign_in(server: &Server, password: &str, headers: &str) -> Answer {
+    let encoded: String = password.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    post(server, "/console/sign-in", &format!("{FORM}{headers}"), &format!("password={encoded}"))
+        .await
+}
+
+/// The cookie that an answer sets, as a header line to send.
+fn cookie(answer: &Answer) -> String {
+    let set = answer.header("set-cookie").unwrap();
+    let (pair, attributes) = set.split_once("; ").unwrap();
+    let mut attributes: Vec<_> = attributes.split("; ").collect();
+    attributes.sort_unstable();
+    assert_eq!(attributes, ["HttpOnly", "Path=/", "SameSite=Strict", "Secure"]);
+    let token = pair.strip_prefix("__Host-session=").unwrap();
+    assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+    format!("Cookie: other=1; {pair}\r\n")
+}
+
+#[tokio::test]
+async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    assert!(!server.program.said.iter().any(|line| line.contains("password")));
+
+    let form = get_tls(server.https, "/console/", "").await;
+    assert!(form.status == 200 && form.body.contains("type=\"password\""), "{}", form.body);
+    assert!(!form.body.contains("First key"));
+    assert_eq!(get_tls(server.https, "/console", "").await.header("location"), Some("/console/"));
+
+    let wrong = sign_in(&server, "wrong", "").await;
+    assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
+    assert!(wrong.body.contains("This is not the password."), "{}", wrong.body);
+    assert_eq!(post(&server, "/console/sign-in", FORM, "").await.status, 400);
+    for headers in ["Origin: https://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert_eq!(sign_in(&server, PASSWORD, headers).await.status, 403, "{headers}");
+    }
+
+    // A cookie that somebody else has put there does not become the session.
+    let planted = format!("Cookie: __Host-session={}\r\n", "ab".repeat(32));
+    let answer = sign_in(&server, PASSWORD, &planted).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/console/")));
+    let session = cookie(&answer);
+    assert_ne!(session, cookie(&sign_in(&server, PASSWORD, &session).await), "always a new one");
+    for (headers, is_in) in [(&session, true), (&planted, false), (&server.key(), false)] {
+        let page = get_tls(server.https, "/console/", headers).await;
+        assert_eq!(page.body.contains("First key"), is_in, "{}", page.body);
+        let list = get_tls(server.https, "/console/api/api-keys", headers).await;
+        assert_eq!(list.status, if is_in { 200 } else { 401 }, "{}", list.body);
+        let first = format!("{headers}Content-Type: application/json\r\n");
+        let first = post(&server, "/console/first-key", &first, "{}").await;
+        assert_eq!(first.status, if is_in { 204 } else { 401 });
+    }
+
+    for answer in [&form, &wrong, &answer] {
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+    let out = post(&server, "/console/sign-out", &format!("{session}{FORM}"), "").await;
+    assert_eq!((out.status, out.header("location")), (303, Some("/console/")));
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert_eq!(get_tls(server.https, "/console/api/api-keys", &session).await.status, 401);
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    for _ in 0..20 {
+        assert_eq!(sign_in(&server, "guess", "").await.status, 401);
+    }
+    for password in ["guess", PASSWORD] {
+        let answer = sign_in(&server, password, "").await;
+        assert_eq!((answer.status, answer.header("set-cookie")), (429, None));
+        assert!(answer.body.contains("Too many wrong passwords."), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn the_plain_port_has_no_console() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &["--trusted-proxy", "127.0.0.0/8"]);
+    let session = cookie(&sign_in(&server, PASSWORD, "").await);
+    for headers in
+        [String::new(), session.clone(), format!("{session}X-Forwarded-Proto: https\r\n")]
+    {
+        for path in ["/console/", "/console/api/api-keys", "/console/style.css"] {
+            assert_eq!(get(server.http, path, &headers).await.status, 401, "{path} {headers}");
+        }
+    }
+}
