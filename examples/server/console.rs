@@ -18,9 +18,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
+use tower_api_key::KeyManager;
 use tower_api_key::manage::page::{KeysPage, guarded};
 use tower_api_key::manage::{Principal, api};
-use tower_api_key::{AccountId, KeyManager};
 
 pub(crate) use self::password::Password;
 use self::password::Verdict;
@@ -31,14 +31,14 @@ const LONGEST_FORM: usize = 4_096;
 
 /// Who may come in, and who is in.
 struct Console {
-    account: AccountId,
+    principal: Principal,
     password: Password,
     sessions: Sessions,
 }
 
 /// Everything under `/console`.
-pub(crate) fn router(manager: KeyManager, account: AccountId, password: Password) -> Router {
-    let console = Arc::new(Console { account, password, sessions: Sessions::default() });
+pub(crate) fn router(manager: KeyManager, principal: Principal, password: Password) -> Router {
+    let console = Arc::new(Console { principal, password, sessions: Sessions::default() });
     let page = KeysPage::new(manager.clone()).with_service("Acme").with_sign_out("sign-out");
     let doors = Router::new()
         .route("/console", get(async || Redirect::permanent("/console/")))
@@ -63,7 +63,8 @@ async fn sign_in(
 ) -> Result<Response, StatusCode> {
     let Ok(Form(SignIn { password })) = form else {
         let words = "The form could not be read. Type the password again.";
-        return Ok((StatusCode::BAD_REQUEST, form::page(&console.account, words)).into_response());
+        return Ok((StatusCode::BAD_REQUEST, form::page(console.principal.account(), words))
+            .into_response());
     };
     let (status, words) = match console.password.judge(&password) {
         Verdict::Right => {
@@ -79,7 +80,7 @@ async fn sign_in(
         ),
     };
     tracing::warn!("a sign-in to the console was refused");
-    Ok((status, form::page(&console.account, words)).into_response())
+    Ok((status, form::page(console.principal.account(), words)).into_response())
 }
 
 async fn sign_out(
@@ -100,7 +101,7 @@ fn with_cookie(cookie: &str) -> Result<[(header::HeaderName, HeaderValue); 1], S
 fn principal(parts: &Parts) -> Option<(&Arc<Console>, Option<Principal>)> {
     let console = parts.extensions.get::<Arc<Console>>()?;
     let here = console.sessions.has(&parts.headers);
-    Some((console, here.then(|| Principal::new(console.account.clone()))))
+    Some((console, here.then(|| console.principal.clone())))
 }
 
 /// Somebody who looks at the page; whoever is not signed in is asked to.
@@ -115,7 +116,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
             Some((console, None)) => {
                 let asks = matches!(parts.method, Method::GET | Method::HEAD);
                 let status = if asks { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-                Err((status, form::page(&console.account, "")).into_response())
+                Err((status, form::page(console.principal.account(), "")).into_response())
             }
             None => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
         }

@@ -43,8 +43,8 @@ use tower_api_key::axum::protect;
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
     AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
-    NewKey, PostgresStore, RedisStore, SharedRegistry, SqliteStore, Transport, TrustedProxies,
-    Usage, UsageSettings,
+    NewKey, PostgresStore, Principal, RedisStore, SharedRegistry, SqliteStore, Transport,
+    TrustedProxies, Usage, UsageSettings,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -108,6 +108,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let manager = KeyManager::new(Arc::clone(&store), "acme".parse()?);
     show_first_key(&manager, &account, &base, &certificate.path).await?;
     let password = console_password(&base)?;
+    let owner = Principal::new(account).with_actor("somebody at the console".parse()?);
 
     // One service behind one layer, with a rule for each port.
     let names = Names::new(https.local_addr()?, http.local_addr()?, flags.public_host);
@@ -117,7 +118,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let api = api::router(webhooks);
     let behind_tls = protected(&api, &mcp, layer.clone().with_transport(Transport::tls()));
     // The console is open, to be signed in to; everything else is not.
-    let on_https = console::router(manager, account, password).fallback_service(behind_tls);
+    let on_https = console::router(manager, owner, password).fallback_service(behind_tls);
     let behind_proxy = protected(&api, &mcp, layer.with_transport(Transport::behind(proxies)));
 
     let handle = Handle::new();

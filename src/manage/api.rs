@@ -154,7 +154,7 @@ async fn create<P>(
     if let Some(key) = idempotency_key(&headers)? {
         new = new.with_idempotency_key(key);
     }
-    match caller.acts(&manager).create(caller.principal.account(), new).await {
+    match caller.principal.acting(&manager).create(caller.principal.account(), new).await {
         Ok(issued) => Ok((StatusCode::CREATED, shown_once(issued, &manager)).into_response()),
         Err(ManageError::AlreadyMade(record)) => {
             Ok(Json(KeyView::of(&record, manager.now())).into_response())
@@ -177,7 +177,8 @@ async fn rename<P>(
     let mut fields = body.fields()?;
     let name = take_name(&mut fields)?;
     fields.end()?;
-    let record = caller.acts(&manager).rename(caller.principal.account(), &id.0, name).await?;
+    let record =
+        caller.principal.acting(&manager).rename(caller.principal.account(), &id.0, name).await?;
     Ok(Json(KeyView::of(&record, manager.now())).into_response())
 }
 
@@ -188,7 +189,8 @@ async fn regenerate<P>(
     body: JsonBody,
 ) -> Answer {
     body.fields_or_none()?.end()?;
-    let issued = caller.acts(&manager).regenerate(caller.principal.account(), &id.0).await?;
+    let issued =
+        caller.principal.acting(&manager).regenerate(caller.principal.account(), &id.0).await?;
     Ok(shown_once(issued, &manager).into_response())
 }
 
@@ -203,7 +205,8 @@ async fn rotate<P>(
     let grace = fields.require("grace_seconds", wanted, |value| value.as_u64())?;
     fields.end()?;
     let grace = Duration::from_secs(grace);
-    let rotated = caller.acts(&manager).rotate(caller.principal.account(), &id.0, grace).await;
+    let rotated =
+        caller.principal.acting(&manager).rotate(caller.principal.account(), &id.0, grace).await;
     let issued = rotated.map_err(|error| match error {
         ManageError::InvalidExpiry => {
             Failure::param("grace_seconds", "The grace must end before the year 10000.")
@@ -220,7 +223,7 @@ async fn delete<P>(
     body: JsonBody,
 ) -> Answer {
     body.fields_or_none()?.end()?;
-    caller.acts(&manager).delete(caller.principal.account(), &id.0).await?;
+    caller.principal.acting(&manager).delete(caller.principal.account(), &id.0).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -285,16 +288,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Failur
 struct Caller<P> {
     principal: Principal,
     extractor: PhantomData<fn() -> P>,
-}
-
-impl<P> Caller<P> {
-    /// The manager, noting who acts.
-    fn acts(&self, manager: &KeyManager) -> KeyManager {
-        match self.principal.actor() {
-            Some(actor) => manager.clone().acting_for(actor.clone()),
-            None => manager.clone(),
-        }
-    }
 }
 
 impl<S, P> FromRequestParts<S> for Caller<P>
@@ -370,7 +363,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 }
 
 /// Browsers send this type to another site only after they have asked it.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
     let essence = line.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();

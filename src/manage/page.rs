@@ -77,6 +77,7 @@ pub use self::guard::guarded;
 use self::guard::refusal;
 use self::usage::DAYS;
 use self::view::{Frame, Overview};
+use super::api::is_json;
 use super::{KeyManager, ManageError, NewKey, Principal};
 
 /// The page of an account's keys, as a router to [mount](self).
@@ -185,14 +186,14 @@ impl KeysPage {
 
     /// The account's first key: 201 with it, or 204 when the account ever had one.
     async fn make_first(&self, visitor: &Principal, headers: &HeaderMap) -> Response {
-        if !guard::is_json(headers) {
+        if !is_json(headers) {
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON.");
         }
         let Some(new) = self.first.clone().or_else(|| "First key".parse().ok().map(NewKey::new))
         else {
             return StatusCode::NO_CONTENT.into_response();
         };
-        match self.manager.create_first(visitor.account(), new).await {
+        match visitor.acting(&self.manager).create_first(visitor.account(), new).await {
             Ok(Some(issued)) => {
                 let (record, key) = issued.into_parts();
                 let key = key.reveal();

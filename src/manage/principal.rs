@@ -1,5 +1,7 @@
 //! Who manages keys, as the service has authenticated them. Knows no HTTP.
 
+#[cfg(feature = "manage-api")]
+use super::KeyManager;
 use crate::record::{AccountId, Actor};
 
 /// An authenticated person or program, and the account whose keys it may manage.
@@ -37,5 +39,14 @@ impl Principal {
     #[must_use]
     pub fn actor(&self) -> Option<&Actor> {
         self.actor.as_ref()
+    }
+
+    /// The manager, noting who acts.
+    #[cfg(feature = "manage-api")]
+    pub(super) fn acting(&self, manager: &KeyManager) -> KeyManager {
+        match &self.actor {
+            Some(actor) => manager.clone().acting_for(actor.clone()),
+            None => manager.clone(),
+        }
     }
 }

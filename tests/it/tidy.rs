@@ -123,7 +123,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage", "clock digest events key record store", "thiserror tracing"),
     ("manage/new_key", "clock manage record", ""),
     ("manage/generate", "digest key manage record", "rand zeroize"),
-    ("manage/principal", "record", ""),
+    ("manage/principal", "manage record", ""),
     // Surfaces.
     (
         "manage/api",

@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
@@ -61,13 +61,6 @@ async fn armoured(mut response: Response) -> Response {
     let unsaid = HeaderValue::from_static("no-store");
     headers.entry(header::CACHE_CONTROL).or_insert(unsaid);
     response
-}
-
-/// Whether the body is JSON, which a form of another site cannot send.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 pub(super) fn refusal(status: StatusCode, message: &str) -> Response {
