@@ -37,10 +37,17 @@ impl Failure {
         Self::request(StatusCode::NOT_FOUND, message)
     }
 
-    /// A key that ended while its call was under way.
-    pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
-        let status = StatusCode::UNAUTHORIZED;
-        Self { kind: "authentication_error", ..Self::request(status, message) }
+    /// What the layer says of a key that does not work.
+    pub(crate) fn invalid_key() -> Self {
+        let failure = Self::request(StatusCode::UNAUTHORIZED, "Invalid API key.");
+        Self { kind: "authentication_error", ..failure }
+    }
+
+    /// What the layer says while its store does not answer.
+    pub(crate) fn unchecked_key() -> Self {
+        let message = "The API key could not be checked. Try again in a moment.";
+        let failure = Self::request(StatusCode::SERVICE_UNAVAILABLE, message);
+        Self { kind: "api_error", ..failure }
     }
 
     pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {

@@ -5,8 +5,8 @@
 //!   another key of the account goes on with it, so that a rotation breaks none; for any other account it
 //!   is 404. One in which nothing was sent for [`IDLE`] is ended.
 //! * **A deleted key ends its streams within 2 s**, and the calls that it had not yet an answer for: each
-//!   key with something open is looked up every second. Expiry and regeneration do the same. While the
-//!   store does not answer, streams go on for [10 s](keys::PATIENCE) at most, then they end.
+//!   key with something open is looked up every second. Expiry and regeneration do the same. When the
+//!   store has not answered for [10 s](keys::PATIENCE), they end too, within 2 s more.
 //! * `Host` must be one of this server's addresses, `localhost` or a `--public-host`; `Origin`, where there
 //!   is one, the https origin of one of them: a web page must not reach this server through a name of its
 //!   own. 403 otherwise.
@@ -34,7 +34,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use serde_json::{Value, json};
 use tower_api_key::{Identity, KeyRegistry};
 
-use self::keys::{Keys, Use};
+use self::keys::{End, Keys, Use};
 pub(crate) use self::names::{Names, PublicHost};
 use self::sessions::Sessions;
 use self::tools::Tools;
@@ -45,6 +45,8 @@ use crate::webhooks::Webhooks;
 const IDLE: Duration = Duration::from_mins(30);
 
 const SESSION: &str = "mcp-session-id";
+const CHALLENGES: [&str; 2] = [r#"ApiKey realm="api", header="API-Key""#, r#"Bearer realm="api""#];
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The MCP server.
 #[derive(Clone)]
@@ -141,12 +143,12 @@ async fn serve(State(mcp): State<Mcp>, caller: Identity, request: Request) -> Re
     let standing = request.method() == Method::GET;
     let response = tokio::select! {
         response = mcp.answer(&caller, request) => response.unwrap_or_else(|refusal| refusal),
-        () = using.ended() => return key_ended(),
+        end = using.ended() => return cut_off(end),
     };
     let content_type = response.headers().get(header::CONTENT_TYPE);
     if content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
         let mut response = response.map(|body| until_ended(body, using, standing));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
         response
     } else {
         response
@@ -159,19 +161,23 @@ fn until_ended(body: Body, using: Use, standing: bool) -> Body {
         if standing {
             using.ended_or_closed().await;
         } else {
-            using.ended().await;
+            let _ = using.ended().await;
         }
     };
     Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
 }
 
-/// What the layer says, to a call whose key ended before its answer began.
-fn key_ended() -> Response {
-    let mut response = Failure::unauthenticated("Invalid API key.").into_response();
-    for challenge in [r#"ApiKey realm="api", header="API-Key""#, r#"Bearer realm="api""#] {
-        let challenge = HeaderValue::from_static(challenge);
-        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+/// What the layer says, to a call that was under way.
+fn cut_off(end: End) -> Response {
+    let (failure, name, values): (_, _, &[&str]) = match end {
+        End::Invalid => (Failure::invalid_key(), header::WWW_AUTHENTICATE, &CHALLENGES),
+        End::Unknown => (Failure::unchecked_key(), header::RETRY_AFTER, &["1"]),
+    };
+    let mut response = failure.into_response();
+    for value in values {
+        response.headers_mut().append(&name, HeaderValue::from_static(value));
     }
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 

@@ -12,20 +12,29 @@ use tower_api_key::{Entry, Fingerprint, Identity, KeyRegistry};
 const EVERY: Duration = Duration::from_secs(1);
 /// How long the store may take for it; together they stay below the promised 2 s.
 const LOOKUP: Duration = Duration::from_millis(500);
-/// How long what is open outlives the store's last answer.
+/// How long what is open outlives the store's last answer; the end comes at the next look.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why what is open must end.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    /// The key was deleted, or replaced, or has expired.
+    Invalid,
+    /// The store has not said for too long.
+    Unknown,
+}
 
 /// The keys in use.
 #[derive(Clone)]
 pub(super) struct Keys {
     store: Arc<dyn KeyRegistry>,
-    watched: Arc<Mutex<HashMap<Fingerprint, watch::Receiver<bool>>>>,
+    watched: Arc<Mutex<HashMap<Fingerprint, watch::Receiver<Option<End>>>>>,
     closed: watch::Sender<bool>,
 }
 
 /// One use of a key, until it is dropped.
 pub(super) struct Use {
-    ended: watch::Receiver<bool>,
+    ended: watch::Receiver<Option<End>>,
     closed: watch::Receiver<bool>,
 }
 
@@ -42,39 +51,49 @@ impl Keys {
         let fingerprint = caller.fingerprint();
         let closed = self.closed.subscribe();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = watched.get(&fingerprint) {
+        // A watch that has come to an end by a panic of the store's is no watch.
+        let alive = |ended: &&watch::Receiver<_>| ended.has_changed().is_ok();
+        if let Some(ended) = watched.get(&fingerprint).filter(alive) {
             return Use { ended: ended.clone(), closed };
         }
-        let (end, ended) = watch::channel(false);
+        let (end, ended) = watch::channel(None);
         watched.insert(fingerprint, ended.clone());
         tokio::spawn(self.clone().watch(fingerprint, end));
         Use { ended, closed }
     }
 
     /// Looks the key up until it no longer works, or nothing is open with it any more.
-    async fn watch(self, fingerprint: Fingerprint, end: watch::Sender<bool>) {
+    async fn watch(self, fingerprint: Fingerprint, end: watch::Sender<Option<End>>) {
         // The layer has just looked.
         let mut answered = Instant::now();
         let mut ticks = interval_at(answered + EVERY, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let why = loop {
             ticks.tick().await;
             if self.forget_unused(fingerprint, &end) {
                 return;
             }
             match self.works(fingerprint).await {
                 Some(true) => answered = Instant::now(),
+                Some(false) => break End::Invalid,
                 None if answered.elapsed() < PATIENCE => {}
-                Some(false) | None => break,
+                None => break End::Unknown,
             }
-        }
+        };
         // First out of the map: whoever comes with this key from here on is watched anew.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&fingerprint);
-        tracing::info!(%fingerprint, "the key ended, and with it what was open");
-        end.send_replace(true);
+        match why {
+            End::Invalid => {
+                tracing::info!(%fingerprint, "the key ended, and with it what was open");
+            }
+            End::Unknown => {
+                tracing::warn!(%fingerprint, "the store does not answer: what was open is ended");
+            }
+        }
+        end.send_replace(Some(why));
     }
 
-    fn forget_unused(&self, fingerprint: Fingerprint, end: &watch::Sender<bool>) -> bool {
+    fn forget_unused(&self, fingerprint: Fingerprint, end: &watch::Sender<Option<End>>) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         // The last one is the map's own.
         let unused = end.receiver_count() <= 1;
@@ -95,21 +114,19 @@ impl Keys {
 }
 
 impl Use {
-    /// Returns when the key no longer works.
-    pub(super) async fn ended(&self) {
-        reached(self.ended.clone()).await;
+    /// Returns when what is open must end.
+    pub(super) async fn ended(&self) -> End {
+        let mut ended = self.ended.clone();
+        let why = ended.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| *why).unwrap_or(End::Unknown)
     }
 
-    /// Returns when the key no longer works or the server is closing.
+    /// Returns when what is open must end, or the server is closing.
     pub(super) async fn ended_or_closed(&self) {
+        let mut closed = self.closed.clone();
         tokio::select! {
-            () = self.ended() => {}
-            () = reached(self.closed.clone()) => {}
+            _ = self.ended() => {}
+            _ = closed.wait_for(|closed| *closed) => {}
         }
     }
-}
-
-/// Returns when it is true, or when nobody could say any more.
-async fn reached(mut state: watch::Receiver<bool>) {
-    let _ = state.wait_for(|reached| *reached).await;
 }

@@ -207,10 +207,17 @@ async fn a_store_that_is_gone_ends_streams_after_10_s_and_not_at_once() {
     let session = fixture.session(&key.text).await;
 
     let open = fixture.standing(&key.text, &session).await;
+    let (pending, answer) = fixture.long_call_without_session(&key.text);
+    // The server has the call when it has answered what was sent after it.
+    assert_eq!(fixture.call(&key.text, &session).await, 200);
     redis.kill();
     let gone = Instant::now();
-    let outlived = open.end().await - gone;
-    assert!((8..=13).contains(&outlived.as_secs()), "{outlived:?}");
+    for open in [open, pending] {
+        let outlived = open.end().await - gone;
+        assert!((8..=12).contains(&outlived.as_secs()), "{outlived:?}");
+    }
+    let (status, body) = answer.await.unwrap();
+    assert!(status == 503 && body.contains("could not be checked"), "never a 401: {status} {body}");
     assert_eq!(fixture.call(&key.text, &session).await, 503);
 
     // An outage that is shorter ends nothing, and what was deleted is found out after it.
