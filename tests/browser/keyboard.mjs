@@ -92,7 +92,7 @@ test('from the first visit to an empty list', async () => {
 });
 
 test('cancelling gives the focus back', async () => {
-  const page = await visit('busy');
+  const page = await visit('admin');
   for (const [action, title] of [['Rename', 'Rename key'], ['Rotate', 'Rotate key'], ['Regenerate', 'Regenerate key']]) {
     await page.getByLabel('More actions for Production CRM').focus();
     await type(page, 'Enter');

@@ -12,12 +12,12 @@ const more = async (page, key, action) => {
 
 // A state's name, its account, and how to get there.
 const states = [
-  ['list', 'busy'],
+  ['list', 'admin'],
   ['odd-names', 'odd'],
   ['full', 'full'],
   ['empty', 'emptied'],
-  ['menu', 'busy', (page) => more(page, 'Production CRM')],
-  ['usage', 'busy', (page) => page.locator('.usage').first().click()],
+  ['menu', 'admin', (page) => more(page, 'Production CRM')],
+  ['usage', 'admin', (page) => page.locator('.usage').first().click()],
   ['create', 'emptied', (page) => press(page, 'Create API key')],
   ['create-more', 'emptied', async (page) => {
     await press(page, 'Create API key');
@@ -28,12 +28,12 @@ const states = [
     await press(page, 'Create API key');
     await press(page, 'Generate key');
   }],
-  ['rename', 'busy', (page) => more(page, 'Production CRM', 'Rename')],
-  ['rotate', 'busy', (page) => more(page, 'Production CRM', 'Rotate')],
-  ['regenerate', 'busy', (page) => more(page, 'Production CRM', 'Regenerate')],
-  ['delete', 'busy', (page) => press(page, 'Delete Production CRM')],
+  ['rename', 'admin', (page) => more(page, 'Production CRM', 'Rename')],
+  ['rotate', 'admin', (page) => more(page, 'Production CRM', 'Rotate')],
+  ['regenerate', 'admin', (page) => more(page, 'Production CRM', 'Regenerate')],
+  ['delete', 'admin', (page) => press(page, 'Delete Production CRM')],
   ['delete-odd', 'odd', (page) => page.getByRole('button', { name: /^Delete W/ }).click()],
-  ['session-ended', 'busy', async (page) => {
+  ['session-ended', 'admin', async (page) => {
     await press(page, 'Delete Production CRM');
     await page.context().clearCookies();
     await press(page, 'Delete key');
@@ -52,7 +52,7 @@ for (const [width, viewport] of Object.entries(widths)) {
         await shoot(page, title, { fullPage: !(await dialog(page).count()) });
         await leave(page, '401');
       }
-      const down = await visit('busy', { path: '/broken/', viewport, colorScheme });
+      const down = await visit('admin', { path: '/broken/', viewport, colorScheme });
       await examine(down, 'down');
       await shoot(down, `down-${width}-${colorScheme}`, { fullPage: true });
       await leave(down, '503');

@@ -152,14 +152,14 @@ test('a key that was deleted elsewhere is said to be gone', async () => {
 });
 
 test('a session that has ended is said, and nothing is changed', async () => {
-  const page = await visit('busy');
+  const page = await visit('admin');
   const before = await names(page);
   await press(page, 'Delete Production CRM');
   await page.context().clearCookies();
   await press(page, 'Delete key');
   await page.getByRole('dialog', { name: 'Your session has ended' }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Sign in');
-  const again = await visit('busy');
+  const again = await visit('admin');
   assert.deepEqual(await names(again), before);
   await leave(again);
   await leave(page, '401');
@@ -179,13 +179,13 @@ test('a server that is down says so, and the page goes on', async () => {
   await press(page, 'Copy & close');
   await leave(page, '503');
 
-  const down = await visit('busy', { path: '/broken/' });
+  const down = await visit('admin', { path: '/broken/' });
   await down.getByText('Your keys cannot be shown just now.').waitFor();
   await leave(down, '503');
 });
 
 test('the policy forbids what is not of the page', async () => {
-  const page = await visit('busy');
+  const page = await visit('admin');
   const ran = await page.evaluate(() => {
     const attempts = {
       handler: () => document.body.setAttribute('onclick', 'window.ran = true'),

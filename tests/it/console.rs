@@ -23,7 +23,7 @@ async fn post(server: &Server, path: &str, headers: &str, body: &str) -> Answer 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
 async fn sign_in(server: &Server, password: &str, headers: &str) -> Answer {
-    let encoded: String = password.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let encoded = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
     post(server, "/console/sign-in", &format!("{FORM}{headers}"), &format!("password={encoded}"))
         .await
 }

@@ -251,9 +251,9 @@ async fn an_api_key_never_opens_the_page() {
 
 #[tokio::test]
 async fn the_page_stays_small() {
-    let site = site(&manager());
+    let served = site(&manager());
     for (path, most) in [("/keys/style.css", 13_000), ("/keys/script.js", 13_000)] {
-        let size = ask(&site, "GET", path, &[]).await.body.len();
+        let size = ask(&served, "GET", path, &[]).await.body.len();
         assert!(size <= most, "{path}: {size}");
     }
 }

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 /// So many wrong passwords, from everybody together, are looked at in one [`WINDOW`].
 const MOST_WRONG: u32 = 20;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 pub(crate) enum Verdict {
     Right,

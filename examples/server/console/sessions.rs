@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::password::random;
 
 /// How long a session lasts, whatever happens, and how long without a request.
-const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
-const IDLE: Duration = Duration::from_secs(3_600);
+const LIFETIME: Duration = Duration::from_hours(12);
+const IDLE: Duration = Duration::from_hours(1);
 
 /// Takes the cookie away.
 pub(super) const NO_COOKIE: &str =

@@ -30,18 +30,17 @@ pub(super) struct Month {
 }
 
 impl Month {
-    pub(super) fn new(today: Day) -> Self {
-        Self { today, days: [Count::default(); DAYS as usize] }
-    }
-
-    /// Adds what was counted on a day; days that are not shown are passed over.
-    pub(super) fn add(&mut self, of: DayOfUse) {
-        let ago = self.today.number().checked_sub(of.day.number());
-        let place = ago.and_then(|ago| (DAYS - 1).checked_sub(ago));
-        if let Some(count) = place.and_then(|place| self.days.get_mut(place as usize)) {
-            count.requests = count.requests.saturating_add(of.requests);
-            count.refusals = count.refusals.saturating_add(of.refusals);
+    /// Days that are not shown are passed over.
+    pub(super) fn of(today: Day, days: impl IntoIterator<Item = DayOfUse>) -> Self {
+        let mut month = Self { today, days: [Count::default(); DAYS as usize] };
+        for DayOfUse { day, requests, refusals } in days {
+            let ago = today.number().checked_sub(day.number());
+            let place = ago.and_then(|ago| (DAYS - 1).checked_sub(ago));
+            if let Some(count) = place.and_then(|place| month.days.get_mut(place as usize)) {
+                *count = Count { requests, refusals };
+            }
         }
+        month
     }
 
     fn total(&self) -> Count {

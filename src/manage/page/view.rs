@@ -46,20 +46,21 @@ impl Overview {
     /// nothing is said of it.
     pub(super) fn count(&mut self, usage: Vec<KeyUsage>) {
         let today = Day::of(self.now);
-        let month = |days: Vec<DayOfUse>| {
-            let mut month = Month::new(today);
-            days.into_iter().for_each(|day| month.add(day));
-            month
-        };
-        for KeyUsage { key, name, ended_at, mut days } in usage {
+        for KeyUsage { key, name, ended_at, days } in usage {
             let Some(ended_at) = ended_at else {
-                self.usage.get_or_insert_default().insert(key, month(days));
+                self.usage.get_or_insert_default().insert(key, Month::of(today, days));
                 continue;
             };
-            days.retain(|day| day.day >= Day::of(ended_at) && day.refusals > 0);
-            days.iter_mut().for_each(|day| day.requests = 0);
-            if !days.is_empty() {
-                self.deleted.push(Deleted { key, name, ended_at, usage: month(days) });
+            let attempts =
+                days.into_iter().filter(|day| day.day >= Day::of(ended_at) && day.refusals > 0);
+            let attempts = attempts.map(|day| DayOfUse { requests: 0, ..day }).collect::<Vec<_>>();
+            if !attempts.is_empty() {
+                self.deleted.push(Deleted {
+                    key,
+                    name,
+                    ended_at,
+                    usage: Month::of(today, attempts),
+                });
             }
         }
     }
@@ -168,7 +169,7 @@ fn table(overview: &Overview) -> Markup {
     let Overview { now, keys, usage, .. } = overview;
     let columns = ["Name", "Environment", "Created", "Last used", "Expires", "Status"];
     let of = |key: &KeyId| usage.as_ref().and_then(|usage| usage.get(key));
-    let unused = usage.is_some().then(|| Month::new(Day::of(*now)));
+    let unused = usage.is_some().then(|| Month::of(Day::of(*now), []));
     html! {
         table.keys role="table" aria-labelledby="api-keys" {
             thead role="rowgroup" { tr role="row" {

@@ -103,7 +103,7 @@ async fn fill(store: &MemoryStore, manager: &KeyManager, clock: &ManualClock) {
         manager.create(&account(owner), new).await.unwrap().record().clone()
     };
 
-    let busy = "busy@example.com";
+    let busy = "admin@example.com";
     make(busy, 412, live("Production CRM")).await;
     make(busy, 300, live("Website booking form")).await;
     let old = make(busy, 190, live("Data warehouse export")).await;
@@ -152,7 +152,10 @@ async fn fill(store: &MemoryStore, manager: &KeyManager, clock: &ManualClock) {
 
 /// A month of work, quieter at weekends, with a refusal here and there.
 fn uses(key: &KeyRecord, number: u64, now: SystemTime) -> Vec<Use> {
-    let live = |ago: &u32| key.created_at <= now - DAY * *ago;
+    let live = |ago: &u32| {
+        let then = now - DAY * *ago;
+        key.created_at <= then && !key.is_expired(then)
+    };
     let used = |ago: u32| {
         let noise = (u64::from(ago) * 7_919 + number * 104_729) % 97;
         let quiet = if ago % 7 < 2 { 5 } else { 1 };

@@ -3,11 +3,12 @@
 use super::{DAYS, Day, DayOfUse, Month, grouped, height};
 
 fn month(counts: &[(u32, u64, u64)]) -> Month {
-    let mut month = Month::new(Day::from_number(20_000));
-    for &(day, requests, refusals) in counts {
-        month.add(DayOfUse { day: Day::from_number(day), requests, refusals });
-    }
-    month
+    let day = |&(day, requests, refusals): &_| DayOfUse {
+        day: Day::from_number(day),
+        requests,
+        refusals,
+    };
+    Month::of(Day::from_number(20_000), counts.iter().map(day))
 }
 
 #[test]
