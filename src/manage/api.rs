@@ -56,7 +56,7 @@
 //! * A field, parameter or body that is not as above is 400 with `param`; nothing is passed over.
 //! * `POST /api-keys` with an `Idempotency-Key` (1 to 255 visible characters) that the account has sent
 //!   before answers 200 with the key as it is and without its secret, which was shown once. With
-//!   other fields than before it is 422. Where the first key was deleted since, a new one is made.
+//!   other fields than before it is 409. Where the first key was deleted since, a new one is made.
 //! * A client that goes away in the middle of a creation leaves no key, or one that is listed: it can
 //!   be deleted there, or its creation repeated.
 //! * Every answer is `Cache-Control: no-store`.
@@ -96,6 +96,9 @@ use crate::record::{Environment, IdempotencyKey, KeyId, KeyName, Scopes};
 
 /// The longest body that is read, in bytes: 64 scopes of the longest kind fit four times over.
 const LONGEST_BODY: usize = 16 * 1_024;
+
+/// The longest grace that can be meant: a hundred years.
+const LONGEST_GRACE: Duration = Duration::from_secs(3_155_760_000);
 
 type Answer = Result<Response, Failure>;
 
@@ -201,18 +204,11 @@ async fn rotate<P>(
     body: JsonBody,
 ) -> Answer {
     let mut fields = body.fields()?;
-    let wanted = "A whole number of seconds, from 0.";
-    let grace = fields.require("grace_seconds", wanted, |value| value.as_u64())?;
+    let wanted = "A whole number of seconds, from 0 to 3155760000.";
+    let grace = fields.require("grace_seconds", wanted, |value| parse_grace(&value))?;
     fields.end()?;
-    let grace = Duration::from_secs(grace);
-    let rotated =
-        caller.principal.acting(&manager).rotate(caller.principal.account(), &id.0, grace).await;
-    let issued = rotated.map_err(|error| match error {
-        ManageError::InvalidExpiry => {
-            Failure::param("grace_seconds", "The grace must end before the year 10000.")
-        }
-        error => error.into(),
-    })?;
+    let manager = caller.principal.acting(&manager);
+    let issued = manager.rotate(caller.principal.account(), &id.0, grace).await?;
     Ok((StatusCode::CREATED, shown_once(issued, &manager)).into_response())
 }
 
@@ -266,6 +262,12 @@ fn parse_time(text: &str) -> Option<Timestamp> {
         _ => byte.eq_ignore_ascii_case(shape),
     };
     text.parse().ok().filter(|_| begins.iter().zip(shape).all(fits))
+}
+
+/// A whole number, which JSON may write `60.0`, too.
+fn parse_grace(value: &Value) -> Option<Duration> {
+    let seconds = value.as_f64().filter(|seconds| seconds.fract() == 0.0)?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|grace| *grace <= LONGEST_GRACE)
 }
 
 fn parse_scopes(value: Value) -> Option<Scopes> {

@@ -90,7 +90,7 @@ impl From<ManageError> for Failure {
                 Self::with_status(StatusCode::CONFLICT, "The API key was made before.")
             }
             ManageError::Reused => Self::with_status(
-                StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::CONFLICT,
                 "This Idempotency-Key was sent before, with another request.",
             )
             .about("Idempotency-Key"),

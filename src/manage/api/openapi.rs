@@ -88,7 +88,7 @@ struct NewKeyBody {
     #[schema(
         min_length = 1,
         max_length = 100,
-        pattern = r"^[^\u0000-\u001f\u007f]*[A-Za-z0-9][^\u0000-\u001f\u007f]*$"
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069 \\u00a0\\u00ad\\u034f\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200d\\u202f\\u205f-\\u2065\\u206a-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}][^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"
     )]
     name: String,
     /// The environment to bind it to; it becomes part of the key.
@@ -116,7 +116,7 @@ struct RenameBody {
     #[schema(
         min_length = 1,
         max_length = 100,
-        pattern = r"^[^\u0000-\u001f\u007f]*[A-Za-z0-9][^\u0000-\u001f\u007f]*$"
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069 \\u00a0\\u00ad\\u034f\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200d\\u202f\\u205f-\\u2065\\u206a-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}][^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"
     )]
     name: String,
 }
@@ -126,8 +126,8 @@ struct RenameBody {
 #[serde(deny_unknown_fields)]
 #[schema(as = RotateRequest)]
 struct RotateBody {
-    /// Seconds. 0 ends the old key at once.
-    #[schema(minimum = 0, maximum = 200_000_000_000_i64)]
+    /// Seconds, at most a hundred years. 0 ends the old key at once.
+    #[schema(minimum = 0, maximum = 3_155_760_000_i64)]
     grace_seconds: u64,
 }
 
@@ -157,10 +157,9 @@ async fn list() {}
         (status = 200, description = "The key that this call has made before, without its secret", body = KeyView),
         (status = 400, description = "A field that cannot be meant", body = Told),
         (status = 401, description = "Nobody is signed in"),
-        (status = 409, description = "The account has as many active keys as it may have", body = Told),
+        (status = 409, description = "The account has as many active keys as it may have, or the Idempotency-Key was used for another key", body = Told),
         (status = 413, description = "The body is too long", body = Told),
         (status = 415, description = "The body is not JSON", body = Told),
-        (status = 422, description = "The Idempotency-Key was used for another key", body = Told),
         (status = 503, description = "Look at the list, and try again in a moment", body = Told),
     ))]
 async fn create() {}
