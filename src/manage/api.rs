@@ -98,7 +98,7 @@ use crate::record::{Environment, IdempotencyKey, KeyId, KeyName, Scopes};
 const LONGEST_BODY: usize = 16 * 1_024;
 
 /// The longest grace that can be meant: a hundred years.
-const LONGEST_GRACE: Duration = Duration::from_secs(3_155_760_000);
+const LONGEST_GRACE: Duration = Duration::from_hours(100 * 8_766);
 
 type Answer = Result<Response, Failure>;
 
@@ -139,8 +139,8 @@ async fn list<P>(
     let mut response = Json(list).into_response();
     if let Some(next) = next {
         // The path as the client wrote it cannot be known here; what is relative to it can.
-        let last = uri.path().rsplit('/').next().unwrap_or_default();
-        if let Ok(link) = HeaderValue::try_from(format!(r#"<{last}?{next}>; rel="next""#)) {
+        let own = uri.path().rsplit('/').next().unwrap_or_default();
+        if let Ok(link) = HeaderValue::try_from(format!(r#"<{own}?{next}>; rel="next""#)) {
             response.headers_mut().insert(header::LINK, link);
         }
     }

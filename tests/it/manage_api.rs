@@ -213,7 +213,7 @@ async fn rotating_leaves_the_old_key_until_its_grace_is_over() {
     let list = api.call("GET", "/api-keys", None).await.body;
     assert_eq!(list["active"], 2);
     assert_eq!(list["data"][0]["expires_at"], "2027-01-15T08:01:00.000Z");
-    api.clock.advance(Duration::from_secs(60));
+    api.clock.advance(Duration::from_mins(1));
     let list = api.call("GET", "/api-keys", None).await.body;
     assert_eq!((&list["active"], &list["data"][0]["status"]), (&json!(1), &json!("expired")));
     assert_refused(&api.call("POST", &path, Some(json!({ "grace_seconds": 0 }))).await, 409, None);
@@ -488,7 +488,7 @@ async fn the_list_is_had_page_by_page_while_it_changes() {
     let api = Api::new();
     for number in 0..10 {
         api.made(&format!("Key {number}")).await;
-        api.clock.advance(Duration::from_millis(if number % 3 == 0 { 0 } else { 1 }));
+        api.clock.advance(Duration::from_millis(u64::from(number % 3 != 0)));
     }
     let whole = api.call("GET", "/api-keys", None).await;
     assert!(whole.headers.get("link").is_none());
