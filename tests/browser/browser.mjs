@@ -49,8 +49,14 @@ export async function examine(page, name) {
   const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
   const found = violations.map(({ id, help, nodes }) => ({ id, help, where: nodes.map((node) => node.html) }));
   assert.deepEqual(found, [], name);
-  const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  assert.ok(wider <= 0, `${name}: ${wider} px wider than the window`);
+  await fits(page, name);
+}
+
+// Nothing is wider than the window, and nothing in a card is wider than the card.
+export async function fits(page, name) {
+  const wider = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll('.card')]
+    .map((element) => element.scrollWidth - element.clientWidth));
+  assert.ok(wider.every((pixels) => pixels <= 0), `${name}: ${wider} px too wide`);
 }
 
 export async function shoot(page, name, options = {}) {

@@ -1,7 +1,7 @@
 // Every state of the page, on a phone and on a desktop, light and dark: axe finds nothing, nothing is
 // wider than the window, and a screenshot is taken.
 import { test } from 'node:test';
-import { DESKTOP, PHONE, dialog, examine, leave, shoot, visit } from './browser.mjs';
+import { DESKTOP, PHONE, dialog, examine, fits, leave, shoot, visit } from './browser.mjs';
 
 const widths = { phone: PHONE, desktop: DESKTOP };
 const press = (page, name) => page.getByRole('button', { name, exact: true }).click();
@@ -80,3 +80,15 @@ for (const [width, viewport] of Object.entries(widths)) {
     });
   }
 }
+
+test('every width in between', async () => {
+  for (const account of ['admin', 'odd']) {
+    const page = await visit(account);
+    for (const width of [320, 480, 600, 768, 900, 1024, 1151, 1152, 1153, 1184, 1366, 1920, 2560]) {
+      await page.setViewportSize({ width, height: 800 });
+      await fits(page, `${account} at ${width}`);
+      if (width === 1024) await shoot(page, `${account}-${width}`, { fullPage: true });
+    }
+    await leave(page);
+  }
+});

@@ -116,7 +116,7 @@ fn bar(frame: &Frame<'_>) -> Markup {
 fn unavailable() -> Markup {
     html! {
         section.card aria-labelledby="api-keys" {
-            h2 id="api-keys" tabindex="-1" { "API Keys" }
+            div.head { h2 id="api-keys" tabindex="-1" { "API Keys" } }
             div.empty {
                 p { strong { "Your keys cannot be shown just now." } }
                 p { "They are safe and nothing was changed. Wait a moment and try again." }
