@@ -28,8 +28,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn over(store: impl KeyRegistry + Clone) -> Self {
-        Self::with(&store, UsageSettings::default().with_interval(Duration::from_hours(1)))
+    fn over(store: &(impl KeyRegistry + Clone)) -> Self {
+        Self::with(store, UsageSettings::default().with_interval(Duration::from_hours(1)))
     }
 
     fn with(store: &(impl KeyRegistry + Clone), settings: UsageSettings) -> Self {
@@ -75,7 +75,7 @@ async fn send(layer: &ApiKeyLayer, request: Request<()>) -> u16 {
 }
 
 async fn everything_is_counted(store: impl KeyRegistry + Clone) {
-    let bench = Bench::over(store);
+    let bench = Bench::over(&store);
     let (key, text) = bench.key(named("Production CRM")).await;
     let (other, _) = bench.key(named("Staging")).await;
     let agent = |name: &str| Some(AgentHash::of(name.as_bytes()));
@@ -146,7 +146,7 @@ async fn everything_is_counted_over_a_store_that_is_asked_each_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_request_is_lost_or_counted_twice() {
     const EACH: u64 = 5_000;
-    let bench = Arc::new(Bench::over(MemoryStore::new()));
+    let bench = Arc::new(Bench::over(&MemoryStore::new()));
     let (key, text) = bench.key(named("Production CRM")).await;
     let senders: Vec<_> = (0..8)
         .map(|_| {
@@ -276,7 +276,7 @@ async fn there_is_one_write_in_an_interval_and_one_at_the_end() {
 #[tokio::test]
 async fn the_address_is_the_one_that_trusted_proxies_saw() {
     let store = MemoryStore::new();
-    let bench = Bench::over(store.clone());
+    let bench = Bench::over(&store);
     let (key, text) = bench.key(named("Production CRM")).await;
     let by = |proxies| {
         ApiKeyLayer::new(store.clone())
