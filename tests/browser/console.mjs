@@ -33,6 +33,7 @@ test('signing in, making a key that works, signing out', async () => {
   await press(page, 'Create API key');
   await page.getByRole('dialog').getByLabel('API Key Name').fill('Made in the console');
   await press(page, 'Generate key');
+  await page.getByText('API Key Created Successfully').waitFor();
   const key = await page.locator('#key').textContent();
   await press(page, 'Copy & close');
   await page.getByText('Copied. The key').waitFor();

@@ -292,7 +292,12 @@ function forget(message) {
   say(message);
 }
 
-copy.addEventListener('click', async () => {
+// The second half of a double click on Generate key, or Enter held down on it, is not meant for this.
+copy.addEventListener('keydown', (event) => {
+  if (event.repeat) event.preventDefault();
+});
+copy.addEventListener('click', async (event) => {
+  if (event.detail > 1) return;
   if (created.dataset.warned === 'refused') return forget('');
   try {
     await navigator.clipboard.writeText(key.textContent);
