@@ -1,13 +1,16 @@
 //! What happens to keys, told to whoever wants to know. Knows no HTTP and no store.
 //!
-//! The log (target `tower_api_key`) has all of it without this. A hook is for what a log is not for:
-//! counting, mailing an owner, feeding an audit trail.
+//! The log (target `tower_api_key`) has it without this, but for what was used, which is in the store. A
+//! hook is for what a log is not for: counting, mailing an owner, feeding an audit trail. A listener hears
+//! what it was told to listen to: the manager tells of what was done to keys, the layer of refusals and of
+//! keys that came in the clear, [`UsageSettings`](crate::UsageSettings) of uses and of keys that are about
+//! to expire.
 //!
 //! ```
-//! use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore};
+//! use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore, UsageSettings};
 //!
 //! let audit = |event: &KeyEvent<'_>| match event {
-//!     KeyEvent::Deleted { key, by, .. } => println!("{key} was deleted by {by:?}"),
+//!     KeyEvent::Deleted { key, name, by, .. } => println!("{key}, {name:?}, was deleted by {by:?}"),
 //!     KeyEvent::Exposed { key } => println!("mail {}: {} came in the clear", key.account, key.name),
 //!     _ => {}
 //! };
@@ -15,7 +18,8 @@
 //! let store = MemoryStore::new();
 //! let manager = KeyManager::new(store.clone(), "acme".parse()?).with_events(audit);
 //! let layer = ApiKeyLayer::new(store).with_events(audit);
-//! # let _ = (manager, layer);
+//! let counting = UsageSettings::default().with_events(audit);
+//! # let _ = (manager, layer, counting);
 //! # Ok::<_, tower_api_key::InvalidText>(())
 //! ```
 
@@ -23,15 +27,15 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::record::{AccountId, Actor, KeyId, KeyRecord};
+use crate::record::{AccountId, Actor, KeyId, KeyName, KeyRecord};
 use crate::rejection::Rejection;
 use crate::store::Use;
 
-/// Something that happened to a key. `by` is who did it, where the manager
-/// [was told](crate::KeyManager::acting_for).
+/// Something that happened to a key, which is told of as it is afterwards, unless its event says otherwise.
+/// `by` is who did it, where the manager [was told](crate::KeyManager::acting_for).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "`key` is the record as it then is, and `by` who did it")]
+#[allow(missing_docs, reason = "what `key` and `by` are is said above")]
 pub enum KeyEvent<'a> {
     /// A key was made.
     Created { key: &'a KeyRecord, by: Option<&'a Actor> },
@@ -41,8 +45,13 @@ pub enum KeyEvent<'a> {
     Regenerated { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key, as it was, has a successor; that one is not told of as created.
     Rotated { key: &'a KeyRecord, successor: &'a KeyRecord, by: Option<&'a Actor> },
-    /// A key was deleted.
-    Deleted { account: &'a AccountId, key: &'a KeyId, by: Option<&'a Actor> },
+    /// A key was deleted. It had this name, if that could be had in time.
+    Deleted {
+        account: &'a AccountId,
+        key: &'a KeyId,
+        name: Option<&'a KeyName>,
+        by: Option<&'a Actor>,
+    },
     /// All keys of an account were deleted, this many.
     DeletedAll { account: &'a AccountId, count: usize, by: Option<&'a Actor> },
     /// A request was refused.
@@ -51,8 +60,8 @@ pub enum KeyEvent<'a> {
     Exposed { key: &'a KeyRecord },
     /// A key that is in use is about to expire. Told once a day by each process.
     Expiring { key: &'a KeyRecord },
-    /// What a secret was used for since the last time this was told of it, when it is
-    /// [written](crate::Usage).
+    /// How often a secret was used since the last time this was told of it, when it has been
+    /// [written](crate::Usage). It names the secret by its fingerprint, as the log does.
     Used { of: &'a Use },
 }
 

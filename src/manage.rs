@@ -161,22 +161,31 @@ impl KeyManager {
     /// [`Randomness`](ManageError::Randomness).
     pub async fn create(&self, account: &AccountId, new: NewKey) -> Result<IssuedKey, ManageError> {
         let now = self.now();
+        // First, because what was wanted then may be wrong now: an expiry that has come, a full account.
+        self.refuse_repeat(account, &new).await?;
         let new = new.settled(now)?;
         for _ in 0..ATTEMPTS {
             let issued = self.draft(account, &new, now)?;
             let written =
                 self.settled(self.registry.insert(Arc::clone(&issued.record), self.limit)).await?;
-            if !matches!(written, Written::Done(())) && new.idempotency_key.is_some() {
-                // Full, or taken: by the key that an earlier call has made?
-                if let Some(earlier) = self.registry.get(account, &issued.record.id).await? {
-                    return Err(new.made_before(earlier));
-                }
+            if !matches!(written, Written::Done(())) {
+                // Full, or taken: by the same call, at the same time?
+                self.refuse_repeat(account, &new).await?;
             }
             if self.outcome(written)?.is_some() {
                 return Ok(self.created(issued));
             }
         }
         Err(ManageError::NoFreeKey)
+    }
+
+    /// An error where an earlier call with the same idempotency key has made its key.
+    async fn refuse_repeat(&self, account: &AccountId, new: &NewKey) -> Result<(), ManageError> {
+        let Some(id) = new.idempotent_id(account)? else { return Ok(()) };
+        match self.registry.get(account, &id).await? {
+            None => Ok(()),
+            Some(earlier) => Err(new.made_before(earlier)),
+        }
     }
 
     /// Makes the account's first key, if it never had one; of any number of calls at once, one makes
@@ -340,13 +349,23 @@ impl KeyManager {
     ///
     /// [`NotFound`](ManageError::NotFound), also the second time; [`Store`](ManageError::Store).
     pub async fn delete(&self, account: &AccountId, id: &KeyId) -> Result<(), ManageError> {
+        let name = self.name_to_tell(account, id).await;
         let deleted = self.settled(self.registry.delete(account, id, self.now())).await?;
         self.outcome(deleted)?.ok_or(ManageError::NotFound)?;
         let by = self.actor.as_ref();
         let actor = by.map(Actor::as_str);
         tracing::info!(target: "tower_api_key", key_id = %id, account = account.as_str(), actor, "key deleted");
-        self.listeners.tell(&KeyEvent::Deleted { account, key: id, by });
+        self.listeners.tell(&KeyEvent::Deleted { account, key: id, name: name.as_ref(), by });
         Ok(())
+    }
+
+    /// What a key is called that is about to be deleted, if somebody is told of it and it can be had.
+    async fn name_to_tell(&self, account: &AccountId, id: &KeyId) -> Option<KeyName> {
+        if self.listeners.is_empty() {
+            return None;
+        }
+        let record = self.registry.get(account, id).await.ok().flatten();
+        record.map(|record| record.name.clone())
     }
 
     /// Deletes every key of an account, when the account is closed, and says how many there were.
@@ -499,8 +518,8 @@ pub enum ManageError {
     /// A call with this idempotency key has made this key before. Its secret was shown then.
     #[error("this was done before: {} was made", .0.id)]
     AlreadyMade(Arc<KeyRecord>),
-    /// A call with this idempotency key has made a key before, which is not like the one that is
-    /// wanted now.
+    /// A call with this idempotency key has made a key before, for another environment, with other
+    /// scopes or for another time than is wanted now.
     #[error("the idempotency key was used before, for another key")]
     Reused,
     /// The system's random number generator failed.

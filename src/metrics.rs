@@ -11,18 +11,18 @@ use crate::events::{KeyEvent, KeyEvents};
 /// | --- | --- | --- |
 /// | `api_key_requests_total` | | accepted requests, as they are [written](crate::Usage) |
 /// | `api_key_refusals_total` | `reason`, as [`RejectionKind::as_str`](crate::RejectionKind::as_str) | refused requests |
-/// | `api_key_events_total` | `event`, as [`KeyEvent::name`] | everything else that happens to keys |
+/// | `api_key_events_total` | `event`, as [`KeyEvent::name`] | everything else that happens to keys; a key that is deleted with all others of its account is `deleted` |
 ///
 /// No label has a key, an account or an address: there would be as many series as customers. Which key
 /// it was is in the log, and in [`KeyManager::usage`](crate::KeyManager::usage).
 ///
 /// ```
-/// use tower_api_key::{ApiKeyLayer, KeyManager, MemoryStore, Metrics, SystemClock, Usage, UsageSettings};
+/// use tower_api_key::{ApiKeyLayer, KeyManager, MemoryStore, Metrics, Usage, UsageSettings};
 ///
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let metrics = Metrics::new(); // after the exporter was installed
 /// let store = MemoryStore::new();
-/// let usage = Usage::collect_telling(store.clone(), UsageSettings::default(), SystemClock, metrics);
+/// let usage = Usage::collect(store.clone(), UsageSettings::default().with_events(metrics));
 /// let manager = KeyManager::new(store.clone(), "acme".parse()?).with_events(metrics);
 /// let layer = ApiKeyLayer::new(store).with_usage(&usage).with_events(metrics);
 /// # let _ = (manager, layer);

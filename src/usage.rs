@@ -60,22 +60,20 @@ use crate::record::KeyRecord;
 use crate::store::{Day, KeyRegistry, StoreError, Use};
 
 /// How long one write may take before the interval goes on without it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many uses are written in one call.
 const USES_AT_ONCE: usize = 1_000;
 
 /// How uses are collected.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
+#[derive(Clone)]
+#[must_use]
 pub struct UsageSettings {
-    /// How long uses are counted before they are written; 10 s unless set.
-    pub interval: Duration,
-    /// Of how many keys uses are kept until then; 100,000 unless set, for about 100 bytes each.
-    pub most_keys: usize,
-    /// How long before its end a key that is in use is told of as
-    /// [expiring](KeyEvent::Expiring); 7 days unless set.
-    pub warned_before: Duration,
+    interval: Duration,
+    most_keys: usize,
+    warned_before: Duration,
+    clock: Arc<dyn Clock>,
+    listeners: Listeners,
 }
 
 impl Default for UsageSettings {
@@ -84,30 +82,53 @@ impl Default for UsageSettings {
             interval: Duration::from_secs(10),
             most_keys: 100_000,
             warned_before: Duration::from_hours(7 * 24),
+            clock: Arc::new(SystemClock),
+            listeners: Listeners::default(),
         }
     }
 }
 
 impl UsageSettings {
-    /// How long uses are counted before they are written.
-    #[must_use]
+    /// How long uses are counted before they are written; 10 s unless set, and at least 10 ms.
     pub fn with_interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.interval = interval.max(Duration::from_millis(10));
         self
     }
 
-    /// Of how many keys uses are kept until then.
-    #[must_use]
+    /// Of how many keys uses are kept until they are written; 100,000 unless set, for about 100 bytes each.
     pub fn with_most_keys(mut self, most: usize) -> Self {
         self.most_keys = most;
         self
     }
 
-    /// How long before its end a key that is in use is told of.
-    #[must_use]
+    /// How long before its end a key that is in use is told of as [expiring](KeyEvent::Expiring); 7 days
+    /// unless set.
     pub fn with_warned_before(mut self, time: Duration) -> Self {
         self.warned_before = time;
         self
+    }
+
+    /// The clock; the system's unless set.
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Tells `listener` what is [written](KeyEvent::Used) and which keys are
+    /// [about to expire](KeyEvent::Expiring), beside those that were told to listen before.
+    pub fn with_events(mut self, listener: impl KeyEvents) -> Self {
+        self.listeners = self.listeners.and(listener);
+        self
+    }
+}
+
+impl std::fmt::Debug for UsageSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UsageSettings")
+            .field("interval", &self.interval)
+            .field("most_keys", &self.most_keys)
+            .field("warned_before", &self.warned_before)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,8 +139,6 @@ pub struct Usage(Arc<Collector>);
 struct Collector {
     registry: Arc<dyn KeyRegistry>,
     settings: UsageSettings,
-    clock: Arc<dyn Clock>,
-    listeners: Listeners,
     pending: Mutex<Pending>,
     /// One write at a time.
     writing: tokio::sync::Mutex<Warned>,
@@ -159,37 +178,10 @@ impl Usage {
     /// Outside of a Tokio runtime.
     #[must_use]
     pub fn collect(registry: impl KeyRegistry, settings: UsageSettings) -> Self {
-        Self::collect_with(registry, settings, SystemClock, Listeners::default())
-    }
-
-    /// As [`collect`](Self::collect), by another clock, and telling `listener` what is
-    /// [written](KeyEvent::Used) and which keys are [about to expire](KeyEvent::Expiring).
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime.
-    #[must_use]
-    pub fn collect_telling(
-        registry: impl KeyRegistry,
-        settings: UsageSettings,
-        clock: impl Clock,
-        listener: impl KeyEvents,
-    ) -> Self {
-        Self::collect_with(registry, settings, clock, Listeners::default().and(listener))
-    }
-
-    fn collect_with(
-        registry: impl KeyRegistry,
-        settings: UsageSettings,
-        clock: impl Clock,
-        listeners: Listeners,
-    ) -> Self {
         let interval = settings.interval;
         let collector = Arc::new(Collector {
             registry: Arc::new(registry),
             settings,
-            clock: Arc::new(clock),
-            listeners,
             pending: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
@@ -198,17 +190,17 @@ impl Usage {
         Self(collector)
     }
 
-    /// Writes what was collected so far. May be dropped: what was not written is then kept, or is lost
-    /// with the write that was under way.
+    /// Writes what was collected so far. Goes on when it is dropped. While the store does not answer it
+    /// takes 10 s at the most, and what was not written is kept.
     pub async fn flush(&self) {
-        self.0.flush().await;
+        flush(Arc::clone(&self.0)).await;
     }
 
-    /// Writes what was collected, and ends the task. What is collected afterwards is only written by
-    /// [`flush`](Self::flush). To be called when the server has answered its last request.
+    /// Writes what was collected, as [`flush`](Self::flush) does, and the task writes no more. To be called
+    /// when the server has answered its last request.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
-        self.0.flush().await;
+        flush(Arc::clone(&self.0)).await;
     }
 
     /// Counts an accepted request. `origin` is asked for the first one of an interval only.
@@ -220,7 +212,7 @@ impl Usage {
 
     /// Counts a refused request with a secret that is or was a key's.
     pub(crate) fn refused(&self, fingerprint: Fingerprint) {
-        let at = to_milliseconds(self.0.clock.now());
+        let at = to_milliseconds(self.0.settings.clock.now());
         let mut pending = self.0.pending();
         if let Some(counted) = pending.entry(fingerprint, at, self.0.settings.most_keys) {
             counted.sight.at = at;
@@ -237,11 +229,15 @@ async fn write_now_and_then(collector: Weak<Collector>, interval: Duration) {
         if collector.closed.load(Ordering::Relaxed) {
             return;
         }
-        // In a task of its own: a store that panics ends that one, and not the collecting.
-        let flush = tokio::spawn(async move { collector.flush().await });
-        if flush.await.is_err() {
-            tracing::error!(target: "tower_api_key", "uses of keys were lost: the store panicked");
-        }
+        flush(collector).await;
+    }
+}
+
+/// In a task of its own: a caller that goes away does not stop it half way, and a store that panics ends
+/// this one, and not the collecting.
+async fn flush(collector: Arc<Collector>) {
+    if tokio::spawn(async move { collector.flush().await }).await.is_err() {
+        tracing::error!(target: "tower_api_key", "uses of keys were lost: the store panicked");
     }
 }
 
@@ -253,7 +249,7 @@ impl Collector {
 
     #[cold]
     fn first_of_an_interval(&self, record: &Arc<KeyRecord>, (address, agent): Origin) {
-        let at = to_milliseconds(self.clock.now());
+        let at = to_milliseconds(self.settings.clock.now());
         let mut pending = self.pending();
         let Some(counted) = pending.entry(record.fingerprint(), at, self.settings.most_keys) else {
             // It must be a first one again, or it would never be counted.
@@ -279,15 +275,16 @@ impl Collector {
         self.warn(&mut warned, &counted);
         let uses: Vec<Use> = counted.into_iter().map(|counted| counted.sight).collect();
         let uses: Vec<Use> = uses.into_iter().filter(|of| of.requests + of.refusals > 0).collect();
-        for some in uses.chunks(USES_AT_ONCE) {
-            match self.write(some).await {
-                Ok(()) => some.iter().for_each(|of| self.listeners.tell(&KeyEvent::Used { of })),
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(target: "tower_api_key", error, keys = some.len(), "uses of keys were not written, and are kept");
-                    self.keep(some);
-                }
+        let mut rest = uses.chunks(USES_AT_ONCE);
+        while let Some(some) = rest.next() {
+            if let Err(error) = self.write(some).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(target: "tower_api_key", error, "uses of keys were not written, and are kept");
+                // What has failed once is not tried a hundred times over.
+                std::iter::once(some).chain(rest).for_each(|unwritten| self.keep(unwritten));
+                return;
             }
+            some.iter().for_each(|of| self.settings.listeners.tell(&KeyEvent::Used { of }));
         }
     }
 
@@ -316,10 +313,7 @@ impl Collector {
 
     /// Tells of the keys that were used and are about to expire.
     fn warn(&self, warned: &mut Warned, counted: &[Counted]) {
-        if self.listeners.is_empty() {
-            return;
-        }
-        let now = self.clock.now();
+        let now = self.settings.clock.now();
         let soon = now.checked_add(self.settings.warned_before);
         let today = Some(Day::of(now));
         if warned.day != today {
@@ -328,7 +322,14 @@ impl Collector {
         for key in counted.iter().filter_map(|counted| counted.record.as_ref()) {
             let is_soon = key.expires_at.is_some_and(|end| soon.is_none_or(|soon| end <= soon));
             if is_soon && !key.is_expired(now) && warned.keys.insert(key.fingerprint()) {
-                self.listeners.tell(&KeyEvent::Expiring { key });
+                tracing::warn!(
+                    target: "tower_api_key",
+                    key_id = %key.id,
+                    key_name = key.name.as_str(),
+                    account = key.account.as_str(),
+                    "a key that is in use is about to expire"
+                );
+                self.settings.listeners.tell(&KeyEvent::Expiring { key });
             }
         }
     }

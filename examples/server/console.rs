@@ -8,6 +8,7 @@ mod password;
 mod sessions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::FormRejection;
 use axum::extract::{DefaultBodyLimit, Form, FromRequestParts};
@@ -21,6 +22,7 @@ use serde_json::json;
 use tower_api_key::KeyManager;
 use tower_api_key::manage::page::{KeysPage, guarded};
 use tower_api_key::manage::{Principal, api};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub(crate) use self::password::Password;
 use self::password::Verdict;
@@ -28,6 +30,9 @@ use self::sessions::Sessions;
 
 /// Longer than any password that is meant.
 const LONGEST_FORM: usize = 4_096;
+
+/// How long nothing may come of a body that is awaited.
+const SLOWEST_BODY: Duration = Duration::from_secs(10);
 
 /// Who may come in, and who is in.
 struct Console {
@@ -49,6 +54,7 @@ pub(crate) fn router(manager: KeyManager, principal: Principal, password: Passwo
         .nest("/console/", page.router::<Visitor>())
         .nest("/console/api", api::router::<Caller>(manager))
         .layer(DefaultBodyLimit::max(LONGEST_FORM * 4))
+        .layer(RequestBodyTimeoutLayer::new(SLOWEST_BODY))
         .layer(Extension(console))
 }
 

@@ -9,9 +9,10 @@
 //! GET    /v2/webhooks         POST makes one
 //! GET    /v2/webhooks/{id}    DELETE removes it
 //! /console/                   the page on which the account's owner manages its keys, behind a password:
-//!                             ADMIN_PASSWORD, or one that is made at each start, and printed
+//!                             ADMIN_PASSWORD, or one that is made at each start, and printed;
+//!                             POST /console/sign-in (form field `password`) sets its cookie
 //! POST   /mcp                 GET, DELETE: an MCP server; Authorization: Bearer works there too
-//! GET    /openapi.json        all of this, described
+//! GET    /openapi.json        the calls with a key, and those of the console, described
 //! ```
 //!
 //! `--help` lists the flags.
@@ -38,6 +39,8 @@ use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Parser as _;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_api_key::axum::protect;
 use tower_api_key::tls::AxumServerAcceptor;
@@ -223,11 +226,10 @@ async fn serve_https(
     service: Router,
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
-    axum_server::from_tcp(listener)?
-        .acceptor(AxumServerAcceptor::new(config))
-        .handle(handle)
-        .serve(service.into_make_service())
-        .await
+    let server = axum_server::from_tcp(listener)?.acceptor(AxumServerAcceptor::new(config));
+    let mut server = server.handle(handle);
+    end_slow_headers(server.http_builder());
+    server.serve(service.into_make_service()).await
 }
 
 async fn serve_http(
@@ -235,10 +237,15 @@ async fn serve_http(
     service: Router,
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
-    axum_server::from_tcp(listener)?
-        .handle(handle)
-        .serve(service.into_make_service_with_connect_info::<SocketAddr>())
-        .await
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    end_slow_headers(server.http_builder());
+    server.serve(service.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+/// A connection on which no whole head of a request arrives is closed: it needs no key, and would hold up
+/// the end of the server.
+fn end_slow_headers(builder: &mut Builder<TokioExecutor>) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
 }
 
 /// SIGTERM and Ctrl-C, taken from here on.

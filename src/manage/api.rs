@@ -2,7 +2,7 @@
 //!
 //! | call | answer |
 //! | --- | --- |
-//! | `GET /api-keys?limit=&after=` | 200 `{"data":[key…],"active":n,"limit":25}`, and `Link: …; rel="next"` while there is more |
+//! | `GET /api-keys?limit=&after=` | 200 `{"data":[key…],"active":n,"limit":25}`, and `Link: …; rel="next"` while there is more. What is asked for is a page of 1 to 100 keys, 100 unless said; what is answered is the account's cap |
 //! | `POST /api-keys` `{"name","environment"?,"expires_at"?,"scopes"?}` | 201 key and `"api_key"`, the only time it is shown |
 //! | `GET /api-keys/{id}` · `PATCH {"name"}` | 200 key |
 //! | `POST /api-keys/{id}/regenerate` | 200 key and `"api_key"`: the old secret is dead |
@@ -56,7 +56,8 @@
 //! * A field, parameter or body that is not as above is 400 with `param`; nothing is passed over.
 //! * `POST /api-keys` with an `Idempotency-Key` (1 to 255 visible characters) that the account has sent
 //!   before answers 200 with the key as it is and without its secret, which was shown once. With
-//!   other fields than before it is 409. Where the first key was deleted since, a new one is made.
+//!   another environment, scopes or expiry it is 409; the name is not looked at, since it may have been
+//!   changed. Where the first key was deleted since, a new one is made, with the same id.
 //! * A client that goes away in the middle of a creation leaves no key, or one that is listed: it can
 //!   be deleted there, or its creation repeated.
 //! * Every answer is `Cache-Control: no-store`.
@@ -191,7 +192,7 @@ async fn regenerate<P>(
     id: Id,
     body: JsonBody,
 ) -> Answer {
-    body.fields_or_none()?.end()?;
+    body.fields()?.end()?;
     let issued =
         caller.principal.acting(&manager).regenerate(caller.principal.account(), &id.0).await?;
     Ok(shown_once(issued, &manager).into_response())
@@ -218,7 +219,7 @@ async fn delete<P>(
     id: Id,
     body: JsonBody,
 ) -> Answer {
-    body.fields_or_none()?.end()?;
+    body.fields()?.end()?;
     caller.principal.acting(&manager).delete(caller.principal.account(), &id.0).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -236,7 +237,7 @@ fn new_key(mut fields: Fields) -> Result<NewKey, Failure> {
     if let Some(environment) = environment {
         new = new.with_environment(environment);
     }
-    let wanted = "A time in the future, such as 2031-01-31T09:30:00Z.";
+    let wanted = "A time in the future, with its date and offset, such as 2031-01-31T09:30:00Z.";
     if let Some(end) = fields.take("expires_at", wanted, |value| parse_time(&text(value)?))? {
         new = new.with_expires_at(end.into());
     }
@@ -332,11 +333,7 @@ struct JsonBody(Bytes);
 
 impl JsonBody {
     fn fields(&self) -> Result<Fields, Failure> {
-        Fields::parse(&self.0, false)
-    }
-
-    fn fields_or_none(&self) -> Result<Fields, Failure> {
-        Fields::parse(&self.0, true)
+        Fields::parse(&self.0)
     }
 }
 

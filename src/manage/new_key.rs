@@ -53,7 +53,7 @@ impl NewKey {
 
     /// Makes the creation one that can be repeated when its answer was lost: the account has one key of
     /// each idempotency key, and a repeat is told [which](ManageError::AlreadyMade), on any replica and
-    /// at any time. Once that key is deleted, a repeat makes a new one.
+    /// at any time. Once that key is deleted, a repeat makes a new one, with the id of the old one.
     pub fn with_idempotency_key(mut self, key: IdempotencyKey) -> Self {
         self.idempotency_key = Some(key);
         self
@@ -62,18 +62,22 @@ impl NewKey {
     /// The id of the key to be: drawn, or the one that belongs to the idempotency key, under which
     /// the store takes one record of the account and no second.
     pub(super) fn id(&self, account: &AccountId) -> Result<KeyId, ManageError> {
-        match &self.idempotency_key {
-            None => generate::id(),
-            Some(key) => generate::id_of(account, key),
-        }
+        self.idempotent_id(account)?.map_or_else(generate::id, Ok)
     }
 
-    /// What a repeat is told: the same was wanted before, or something else.
+    /// The id that belongs to the idempotency key, if there is one.
+    pub(super) fn idempotent_id(&self, account: &AccountId) -> Result<Option<KeyId>, ManageError> {
+        let key = self.idempotency_key.as_ref();
+        key.map(|key| generate::id_of(account, key)).transpose()
+    }
+
+    /// What a repeat is told: the same was wanted before, or something else. The name may have been
+    /// changed since, and the expiry by a rotation, so they say nothing of what was wanted.
     pub(super) fn made_before(&self, earlier: Arc<KeyRecord>) -> ManageError {
-        let is_same = self.name == earlier.name
-            && self.environment == earlier.environment
+        let end = self.expires_at.map(to_milliseconds);
+        let is_same = self.environment == earlier.environment
             && self.scopes == earlier.scopes
-            && self.expires_at == earlier.expires_at;
+            && (end == earlier.expires_at || earlier.replaced_by.is_some());
         if is_same { ManageError::AlreadyMade(earlier) } else { ManageError::Reused }
     }
 

@@ -87,6 +87,8 @@ pub struct KeysPage {
     manager: KeyManager,
     service: Option<String>,
     first: Option<NewKey>,
+    makes_first: bool,
+    heading: String,
     sign_in: String,
     sign_out: Option<String>,
 }
@@ -94,7 +96,15 @@ pub struct KeysPage {
 impl KeysPage {
     /// A page over the keys that `manager` manages. Give the management API the same one.
     pub fn new(manager: KeyManager) -> Self {
-        Self { manager, service: None, first: None, sign_in: ".".to_owned(), sign_out: None }
+        Self {
+            manager,
+            service: None,
+            first: None,
+            makes_first: true,
+            heading: "APIs & Webhooks".to_owned(),
+            sign_in: ".".to_owned(),
+            sign_out: None,
+        }
     }
 
     /// The service's name, for the top of the page and its title.
@@ -103,9 +113,22 @@ impl KeysPage {
         self
     }
 
-    /// Makes the first key of an account like this one; else it is called "First key".
+    /// An account that never had a key gets one when its owner first opens the page. It is like this one;
+    /// else it is called "First key".
     pub fn with_first_key(mut self, key: NewKey) -> Self {
         self.first = Some(key);
+        self
+    }
+
+    /// Makes no first key: an account has none until somebody makes one.
+    pub fn without_first_key(mut self) -> Self {
+        self.makes_first = false;
+        self
+    }
+
+    /// The heading above the keys; "APIs & Webhooks" unless set.
+    pub fn with_heading(mut self, heading: impl Into<String>) -> Self {
+        self.heading = heading.into();
         self
     }
 
@@ -156,6 +179,8 @@ impl KeysPage {
     async fn show(&self, visitor: &Principal) -> Response {
         let frame = Frame {
             service: self.service.as_deref(),
+            heading: &self.heading,
+            makes_first: self.makes_first,
             account: visitor.account().as_str(),
             sign_in: &self.sign_in,
             sign_out: self.sign_out.as_deref(),
@@ -188,6 +213,9 @@ impl KeysPage {
     async fn make_first(&self, visitor: &Principal, headers: &HeaderMap) -> Response {
         if !is_json(headers) {
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON.");
+        }
+        if !self.makes_first {
+            return StatusCode::NO_CONTENT.into_response();
         }
         let Some(new) = self.first.clone().or_else(|| "First key".parse().ok().map(NewKey::new))
         else {

@@ -102,7 +102,7 @@ where
                 guard.admit(&mut request, key, identity);
                 State::admitted(ready.call(request), &guard.answers)
             }
-            Err(rejection) => State::refused(guard.refuse(rejection, request.headers())),
+            Err(rejection) => State::refused(guard.refuse(rejection, &request)),
         }
     }
 }

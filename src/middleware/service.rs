@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Request, Response};
+use http::{Extensions, Method, Request, Response, header};
 use tower_service::Service;
 
 use super::body::ResponseBody;
@@ -59,14 +59,23 @@ impl Guard {
     }
 
     /// Answers a refused request.
-    pub(super) fn refuse(&self, rejection: Rejection, request: &HeaderMap) -> Response<Bytes> {
+    pub(super) fn refuse<B>(&self, rejection: Rejection, request: &Request<B>) -> Response<Bytes> {
         self.watch.refused(&rejection);
-        self.answers.refuse(rejection, request)
+        let response = self.answers.refuse(rejection, request.headers());
+        if request.method() == Method::HEAD { without_body(response) } else { response }
     }
 
     fn client<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         self.transport.client(request.headers(), (self.connection)(request.extensions()))
     }
+}
+
+/// An answer to `HEAD` says how long its body would be, and has none (RFC 9110 § 9.3.2). Nobody outside
+/// of this service takes it away, and over HTTP/2 it would break the stream.
+fn without_body(response: Response<Bytes>) -> Response<Bytes> {
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    Response::from_parts(head, Bytes::new())
 }
 
 /// An inner service behind [`ApiKeyLayer`](super::ApiKeyLayer).
@@ -127,7 +136,7 @@ where
                 // What the inner service reserved to become ready (a permit, a slot in a buffer) is
                 // given back: a refused caller must not hold it until the next request.
                 drop(self.take_ready());
-                ResponseFuture::refused(self.guard.refuse(rejection, request.headers()))
+                ResponseFuture::refused(self.guard.refuse(rejection, &request))
             }
         }
     }

@@ -40,6 +40,11 @@ fn cookie(answer: &Answer) -> String {
     format!("Cookie: other=1; {pair}\r\n")
 }
 
+fn session_pair(answer: &Answer) -> String {
+    let set = answer.header("set-cookie").unwrap();
+    set.split_once("; ").unwrap().0.to_owned()
+}
+
 #[tokio::test]
 async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,6 +69,16 @@ async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
     let answer = sign_in(&server, PASSWORD, &planted).await;
     assert_eq!((answer.status, answer.header("location")), (303, Some("/console/")));
     let session = cookie(&answer);
+    // Cookies that others have put there do not hide the session.
+    let pair = session_pair(&answer);
+    for line in [
+        format!("Cookie: other=\u{e9}; {pair}\r\n"),
+        format!("Cookie: __Host-session=other; {pair}\r\n"),
+        format!("Cookie: __Host-session=other\r\nCookie: {pair}\r\n"),
+    ] {
+        let list = get_tls(server.https, "/console/api/api-keys", &line).await;
+        assert_eq!(list.status, 200, "{line} {}", list.body);
+    }
     assert_ne!(session, cookie(&sign_in(&server, PASSWORD, &session).await), "always a new one");
     for (headers, is_in) in [(&session, true), (&planted, false), (&server.key(), false)] {
         let page = get_tls(server.https, "/console/", headers).await;

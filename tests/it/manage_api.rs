@@ -436,8 +436,8 @@ async fn a_creation_can_be_repeated_and_shows_its_secret_once() {
     }
     // Another wish under the same name is a mistake, and changes nothing.
     for other in [
-        json!({ "name": "Other", "environment": "live" }),
         json!({ "name": "Production CRM" }),
+        json!({ "name": "Production CRM", "environment": "live", "expires_at": "2031-01-31T09:30:00Z" }),
         json!({ "name": "Production CRM", "environment": "live", "scopes": ["a"] }),
     ] {
         let answer = api.call_with("POST", "/api-keys", Some(other), &repeat).await;
@@ -455,6 +455,26 @@ async fn a_creation_can_be_repeated_and_shows_its_secret_once() {
         assert_refused(&answer, 400, Some("Idempotency-Key"));
     }
     assert_eq!(api.manager.list(&account("a")).await.unwrap().len(), 1);
+
+    // Also after the key was given another name, was rotated, and expired.
+    let path = format!("/api-keys/{}", made.body["id"].as_str().unwrap());
+    assert_eq!(api.call("PATCH", &path, Some(json!({ "name": "CRM" }))).await.status, 200);
+    let short = [("idempotency-key", "short")];
+    let brief = || json!({ "name": "Trial", "expires_at": "2027-01-15T08:00:02Z" });
+    let trial = api.call_with("POST", "/api-keys", Some(brief()), &short).await;
+    assert_eq!(trial.status, 201, "{}", trial.body);
+    let rotate = format!("{path}/rotate");
+    let successor = api.call("POST", &rotate, Some(json!({ "grace_seconds": 60 }))).await.body;
+    api.clock.advance(Duration::from_secs(2));
+    for (body, repeat, id) in [(body(), repeat, &made.body), (brief(), short, &trial.body)] {
+        let again = api.call_with("POST", "/api-keys", Some(body), &repeat).await;
+        assert_eq!((again.status, &again.body["id"]), (200, &id["id"]), "{}", again.body);
+        assert_eq!(again.body.get("api_key"), None);
+    }
+    for key in [&trial.body, &successor] {
+        let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+        assert_eq!(api.call("DELETE", &path, None).await.status, 204);
+    }
 
     // Also the creation that made the last key that fits.
     for number in 1..24 {

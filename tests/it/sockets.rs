@@ -172,17 +172,53 @@ async fn http2<S>(stream: S, uri: &str, key: &str) -> (u16, String)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let (status, _, body) = http2_with("GET", stream, uri, key).await;
+    (status, body)
+}
+
+/// The status, the length that the head says, and the body.
+async fn http2_with<S>(
+    method: &str,
+    stream: S,
+    uri: &str,
+    key: &str,
+) -> (u16, Option<String>, String)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     tokio::spawn(connection);
     let key = key.trim_start_matches("API-Key: ").trim();
-    let request = Request::builder().uri(uri).header("api-key", key).body(Empty::<Bytes>::new());
-    let response = sender.send_request(request.unwrap()).await.unwrap();
+    let request = Request::builder().method(method).uri(uri).header("api-key", key);
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     let status = response.status().as_u16();
+    let length = response.headers().get("content-length");
+    let length = length.map(|length| length.to_str().unwrap().to_owned());
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    (status, length, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A body in answer to `HEAD` breaks the stream, over HTTP/2 alone: the client sees no answer at all.
+#[tokio::test]
+async fn a_refused_head_is_answered_without_a_body() {
+    for (address, key) in
+        [axum_server_tls(Transport::tls()).await, hyper_loop(Transport::tls(), true).await]
+    {
+        let wrong = format!("{}x", key.trim());
+        for (key, status) in [(key.as_str(), 200), (wrong.as_str(), 401)] {
+            let [get, head] = [
+                http2_with("GET", tls_with(address, &[b"h2"]).await, "https://test/", key).await,
+                http2_with("HEAD", tls_with(address, &[b"h2"]).await, "https://test/", key).await,
+            ];
+            assert_eq!((get.0, head.0, head.2.as_str()), (status, status, ""), "{head:?}");
+            if status == 401 {
+                assert_eq!(head.1, Some(get.2.len().to_string()));
+            }
+        }
+    }
 }
 
 #[tokio::test]

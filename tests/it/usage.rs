@@ -9,8 +9,7 @@ use http::{Request, Response};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_api_key::{
     AgentHash, ApiKeyLayer, Connection, KeyEvent, KeyManager, KeyRecord, KeyRegistry, ManualClock,
-    MemoryStore, NewKey, SqliteStore, SystemClock, Transport, TrustedProxies, Usage, UsageSettings,
-    Use,
+    MemoryStore, NewKey, SqliteStore, Transport, TrustedProxies, Usage, UsageSettings, Use,
 };
 
 use crate::contract_broken::faulty::{Broken, Faulty};
@@ -36,8 +35,7 @@ impl Bench {
         let clock = ManualClock::at(time(0));
         let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
         let manager = manager.with_clock(clock.clone());
-        let silent = |_: &KeyEvent<'_>| {};
-        let usage = Usage::collect_telling(store.clone(), settings, clock.clone(), silent);
+        let usage = Usage::collect(store.clone(), settings.with_clock(clock.clone()));
         let layer = ApiKeyLayer::new(store.clone())
             .with_clock(clock.clone())
             .with_transport(Transport::dangerously_assume_https())
@@ -350,7 +348,10 @@ async fn every_event_is_told() {
         .with_events(|_: &KeyEvent<'_>| panic!("a listener that panics stops nothing"));
     let owner = account(OWNER);
     let settings = UsageSettings::default().with_interval(Duration::from_hours(1));
-    let usage = Usage::collect_telling(store.clone(), settings, clock.clone(), noted.listener());
+    let usage = Usage::collect(
+        store.clone(),
+        settings.with_clock(clock.clone()).with_events(noted.listener()),
+    );
     let layer = ApiKeyLayer::new(store.clone())
         .with_clock(clock.clone())
         .with_usage(&usage)
@@ -410,6 +411,8 @@ async fn keys_in_the_clear_are_looked_up_a_few_times_a_second() {
         for _ in 0..100 {
             let request = Request::builder().header("api-key", &key).body(()).unwrap();
             assert_eq!(send(&layer, request).await, 401);
+            // Whoever was looked up is, by now.
+            tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(1_001)).await;
         exposed += noted.taken().iter().filter(|name| *name == "exposed").count();
@@ -453,8 +456,7 @@ async fn metrics_count_without_naming_anybody() {
     let _guard = metrics::set_default_local_recorder(&seen);
     let counting = tower_api_key::Metrics::new();
     let store = MemoryStore::new();
-    let usage =
-        Usage::collect_telling(store.clone(), UsageSettings::default(), SystemClock, counting);
+    let usage = Usage::collect(store.clone(), UsageSettings::default().with_events(counting));
     let manager = KeyManager::new(store.clone(), "acme".parse().unwrap()).with_events(counting);
     let layer = ApiKeyLayer::new(store)
         .with_transport(Transport::dangerously_assume_https())

@@ -41,22 +41,22 @@ impl Sessions {
         let now = Instant::now();
         let mut sessions = self.lock();
         sessions.retain(|_, session| !session.is_over());
-        sessions.insert(digest(&token), Session { begun: now, seen: now });
+        sessions.insert(digest(token.as_bytes()), Session { begun: now, seen: now });
         Ok(format!("__Host-session={token}; Path=/; Secure; HttpOnly; SameSite=Strict"))
     }
 
     /// Whether the request is of a session, which this prolongs.
     pub(super) fn has(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = token(headers) else { return false };
         let mut sessions = self.lock();
-        let session = sessions.get_mut(&digest(token)).filter(|session| !session.is_over());
-        session.map(|session| session.seen = Instant::now()).is_some()
+        tokens(headers).any(|token| {
+            let session = sessions.get_mut(&digest(token)).filter(|session| !session.is_over());
+            session.map(|session| session.seen = Instant::now()).is_some()
+        })
     }
 
     pub(super) fn end(&self, headers: &HeaderMap) {
-        if let Some(token) = token(headers) {
-            self.lock().remove(&digest(token));
-        }
+        let mut sessions = self.lock();
+        tokens(headers).for_each(|token| drop(sessions.remove(&digest(token))));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
@@ -64,13 +64,14 @@ impl Sessions {
     }
 }
 
-/// The session's cookie. HTTP/2 may send each cookie in a line of its own.
-fn token(headers: &HeaderMap) -> Option<&str> {
+/// The session's cookie, or several, of which somebody else may have set all but one. HTTP/2 may send each
+/// in a line of its own, and others' cookies may be of any bytes.
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
-    let mut cookies = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    cookies.find_map(|cookie| cookie.trim().strip_prefix("__Host-session="))
+    let cookies = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';'));
+    cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(b"__Host-session=".as_slice()))
 }
 
-fn digest(token: &str) -> [u8; 32] {
+fn digest(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }

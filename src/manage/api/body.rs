@@ -12,9 +12,9 @@ use super::failure::Failure;
 pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
-    /// Reads a whole body. An empty one is an object without fields, where `may_be_empty`.
-    pub(super) fn parse(body: &[u8], may_be_empty: bool) -> Result<Self, Failure> {
-        if body.is_empty() && may_be_empty {
+    /// Reads a whole body. An empty one is an object without fields.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Failure> {
+        if body.is_empty() {
             return Ok(Self::default());
         }
         let fields: Self = serde_json::from_slice(body)
@@ -50,7 +50,8 @@ impl Fields {
         wanted: &str,
         read: impl FnOnce(Value) -> Option<T>,
     ) -> Result<T, Failure> {
-        self.take(name, wanted, read)?.ok_or_else(|| Failure::param(name, wanted.to_owned()))
+        self.take(name, wanted, read)?
+            .ok_or_else(|| Failure::param(name, format!("The field is missing. {wanted}")))
     }
 
     /// Refuses what nobody asked for: a field that is passed over in silence is a wish that is lost.

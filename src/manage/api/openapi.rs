@@ -1,12 +1,23 @@
 //! The API's description, for a service's own OpenAPI document. Knows no request.
 //!
 //! ```
-//! use tower_api_key::manage::api::openapi;
-//! use utoipa::OpenApi;
+//! use tower_api_key::manage::api::openapi::{self, ApiKeyHeader};
+//! use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+//! use utoipa::{Modify, OpenApi};
 //!
 //! #[derive(OpenApi)]
-//! #[openapi(info(title = "Acme"), modifiers(&openapi::ApiKeyHeader))]
+//! #[openapi(info(title = "Acme"), modifiers(&ApiKeyHeader, &Session))]
 //! struct Acme; // with the service's own paths, which need `security(("ApiKey" = []))`
+//!
+//! /// How people sign in: the service's own scheme, by the name that `management` is told.
+//! struct Session;
+//!
+//! impl Modify for Session {
+//!     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+//!         let scheme = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("__Host-session")));
+//!         document.components.get_or_insert_default().add_security_scheme("Session", scheme);
+//!     }
+//! }
 //!
 //! let document = Acme::openapi().nest("/console/api", openapi::management("Session"));
 //! assert!(document.paths.paths.contains_key("/console/api/api-keys"));
@@ -16,6 +27,7 @@
 // would drown in it. That the two agree is shown by a fuzzer, which reads the one and calls the other.
 #![allow(dead_code, clippy::unused_async, reason = "descriptions, not calls")]
 
+use utoipa::openapi::Response;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
@@ -66,6 +78,9 @@ pub fn management(security: &str) -> utoipa::openapi::OpenApi {
         for operation in operations.into_iter().flatten() {
             let needed = SecurityRequirement::new(security, [] as [&str; 0]);
             operation.security = Some(vec![needed]);
+            let elsewhere =
+                Response::new("The call came from another site, or was let in by an API key");
+            operation.responses.responses.insert("403".to_owned(), elsewhere.into());
         }
     }
     document

@@ -310,6 +310,7 @@ copy.addEventListener('click', async (event) => {
 
 function leave(event) {
   event.preventDefault();
+  if (event.repeat) return; // A key held down means nothing more than once.
   if (created.dataset.warned) return forget('');
   warned('leaving', 'The key has not been copied. Copy it first, or press Escape again to close without it, for good.');
 }
@@ -332,17 +333,24 @@ addEventListener('pageshow', (event) => {
 
 // ---- The first visit
 
+// Nothing else is made meanwhile: two keys at once could not both be shown.
 async function first() {
+  say('Making your first key…');
+  $('#create-key').disabled = true;
   try {
     const answer = await call('POST', 'first-key', {});
     if (answer?.status === 201) {
       opener = 'create-key';
       show('Your First API Key', answer.body);
     }
+    say('');
     if (answer?.ok) await refresh();
     else if (answer) say('Your first key could not be made just now. Press Create API key to make one.');
   } catch {
     say(UNKNOWN);
+  } finally {
+    // Unless the fresh list says otherwise.
+    $('#create-key:not([aria-describedby])')?.removeAttribute('disabled');
   }
 }
 

@@ -14,6 +14,8 @@ use crate::store::{Day, DayOfUse, KeyUsage};
 /// What every page is framed by.
 pub(super) struct Frame<'a> {
     pub(super) service: Option<&'a str>,
+    pub(super) heading: &'a str,
+    pub(super) makes_first: bool,
     pub(super) account: &'a str,
     pub(super) sign_in: &'a str,
     pub(super) sign_out: Option<&'a str>,
@@ -83,8 +85,8 @@ pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
             body {
                 (bar(frame))
                 main {
-                    h1 { "APIs & Webhooks" }
-                    div id="list" data-first[overview.is_some_and(|overview| overview.keys.is_empty())] {
+                    h1 { (frame.heading) }
+                    div id="list" data-first[frame.makes_first && overview.is_some_and(|overview| overview.keys.is_empty())] {
                         @match overview {
                             Some(overview) => (keys(overview)),
                             None => (unavailable()),
