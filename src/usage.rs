@@ -36,11 +36,11 @@
 //! # What it costs, and what it may lose
 //!
 //! A request adds one to a count beside the record that it holds already; the first of an interval also
-//! takes a short lock. Once in an [interval](UsageSettings::interval) all counts are
+//! takes a short lock. Once in an [interval](UsageSettings::with_interval) all counts are
 //! written in one call, so the store shows them that much later. They are no accounts: what was not
 //! written is lost when the process is killed, and a write that failed after it was done is counted
-//! twice. While the store is down they are kept, for at most [`most_keys`](UsageSettings::most_keys)
-//! keys; those beyond are not counted, and the log says how many.
+//! twice. While the store is down they are kept, for [so many keys](UsageSettings::with_most_keys) at the
+//! most; those beyond are not counted, and the log says how many.
 //!
 //! A count that comes late cannot bring a deleted key back, and verification waits for none of this.
 
@@ -281,10 +281,14 @@ impl Collector {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(target: "tower_api_key", error, "uses of keys were not written, and are kept");
                 // What has failed once is not tried a hundred times over.
-                std::iter::once(some).chain(rest).for_each(|unwritten| self.keep(unwritten));
+                for unwritten in std::iter::once(some).chain(rest) {
+                    self.keep(unwritten);
+                }
                 return;
             }
-            some.iter().for_each(|of| self.settings.listeners.tell(&KeyEvent::Used { of }));
+            for of in some {
+                self.settings.listeners.tell(&KeyEvent::Used { of });
+            }
         }
     }
 

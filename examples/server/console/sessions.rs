@@ -56,7 +56,9 @@ impl Sessions {
 
     pub(super) fn end(&self, headers: &HeaderMap) {
         let mut sessions = self.lock();
-        tokens(headers).for_each(|token| drop(sessions.remove(&digest(token))));
+        for token in tokens(headers) {
+            sessions.remove(&digest(token));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
