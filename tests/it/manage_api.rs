@@ -15,7 +15,8 @@ use tower::ServiceExt as _;
 use tower_api_key::axum::protect;
 use tower_api_key::manage::{Principal, api};
 use tower_api_key::{
-    ApiKeyLayer, Entry, KeyManager, KeyStore as _, ManualClock, MemoryStore, SqliteStore, Transport,
+    ApiKeyLayer, Entry, KeyManager, KeyStore as _, ManageError, ManualClock, MemoryStore,
+    SqliteStore, Transport,
 };
 
 use crate::support::{Log, account, digest, exchange, named, request, text, time};
@@ -503,6 +504,23 @@ async fn of_repeats_at_once_one_makes_the_key() {
     let again = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!((made, again), (1, 31));
     assert_eq!(api.manager.list(&account("a")).await.unwrap().len(), 1);
+}
+
+/// Over a store that has to be waited for, so that all of them look before the first has made its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_repeats_that_all_looked_first_one_makes_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+    let manager = KeyManager::new(store, "acme".parse().unwrap());
+    let owner = account("a");
+    for round in 0..10 {
+        let new = named("x").with_idempotency_key(format!("round-{round}").parse().unwrap());
+        let calls = (0..16).map(|_| manager.create(&owner, new.clone()));
+        let answers = futures_util::future::join_all(calls).await;
+        let made = answers.iter().filter(|answer| answer.is_ok()).count();
+        let told = |answer: &&Result<_, _>| matches!(answer, Err(ManageError::AlreadyMade(_)));
+        assert_eq!((made, answers.iter().filter(told).count()), (1, 15), "{answers:?}");
+    }
 }
 
 #[tokio::test]
