@@ -71,6 +71,7 @@ pub mod digest;
 pub mod key;
 
 mod identity;
+mod network;
 mod policy;
 mod rejection;
 
@@ -124,7 +125,7 @@ pub use metrics::Metrics;
 pub use middleware::ApiKeyLayer;
 pub use record::{
     AccountId, Actor, EndCause, Environment, Hint, IdempotencyKey, InvalidText, KeyId, KeyName,
-    KeyPrefix, KeyRecord, Scope, Scopes, Tombstone,
+    KeyPrefix, KeyRecord, Scope, Scopes, Sources, Tombstone,
 };
 pub use rejection::{Refusal, Rejection, RejectionKind};
 #[cfg(feature = "sqlite")]

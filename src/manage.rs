@@ -301,7 +301,7 @@ impl KeyManager {
     /// Makes a new key beside an old one, which goes on working for `grace` and then expires;
     /// sooner, if it was to expire sooner. With a grace of zero it is deleted in the same step.
     ///
-    /// The new key has the old one's name, environment and scopes, and, if that one was to expire,
+    /// The new key has the old one's name, environment, scopes and sources, and, if that one was to expire,
     /// its whole lifetime again. While both work, both count towards the cap.
     ///
     /// # Errors
@@ -409,6 +409,7 @@ impl KeyManager {
         let record = KeyRecord {
             environment: new.environment.clone(),
             scopes: new.scopes.clone(),
+            sources: new.sources.clone(),
             hint: key.hint(),
             expires_at: new.expires_at,
             ..KeyRecord::new(new.id(account)?, account.clone(), new.name.clone(), digest, now)
@@ -519,7 +520,7 @@ pub enum ManageError {
     #[error("this was done before: {} was made", .0.id)]
     AlreadyMade(Arc<KeyRecord>),
     /// A call with this idempotency key has made a key before, for another environment, with other
-    /// scopes or for another time than is wanted now.
+    /// scopes or sources or for another time than is wanted now.
     #[error("the idempotency key was used before, for another key")]
     Reused,
     /// The system's random number generator failed.

@@ -1,6 +1,7 @@
 //! Whether a record whose key was proven may be used here and now. Pure: knows no store, no clock
 //! and no HTTP.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crate::record::{Environment, KeyRecord, Scope};
@@ -14,17 +15,22 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// `now` is a function because most keys never expire and asking for the time costs 28 ns.
+    /// `now` is a function because most keys never expire and asking for the time costs 28 ns; `from`,
+    /// because most keys may be used from anywhere. Where it is not known, such a key alone may be.
     pub(crate) fn check(
         &self,
         record: &KeyRecord,
         now: impl FnOnce() -> SystemTime,
+        from: impl FnOnce() -> Option<IpAddr>,
     ) -> Result<(), RejectionKind> {
         if record.expires_at.is_some() && record.is_expired(now()) {
             return Err(RejectionKind::ExpiredKey);
         }
         if !self.is_of_this_environment(record) {
             return Err(RejectionKind::WrongEnvironment);
+        }
+        if !record.sources.is_anywhere() && !from().is_some_and(|from| record.sources.allow(from)) {
+            return Err(RejectionKind::WrongSource);
         }
         if self.scope.as_ref().is_some_and(|scope| !record.scopes.contains(scope)) {
             return Err(RejectionKind::MissingScope);

@@ -1,11 +1,13 @@
 //! What is kept of a key: everything but the secret. Knows no store and no HTTP.
 
+mod sources;
 mod tally;
 mod text;
 
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+pub use sources::Sources;
 pub use text::{
     AccountId, Actor, Environment, Hint, IdempotencyKey, InvalidText, KeyId, KeyName, KeyPrefix,
     Scope, Scopes,
@@ -30,6 +32,8 @@ pub struct KeyRecord {
     pub environment: Option<Environment>,
     /// What it may be used for; empty where the service does not use scopes.
     pub scopes: Scopes,
+    /// Where it may be used from.
+    pub sources: Sources,
     /// Enough to recognise the key by (its beginning and its last characters), never more.
     pub hint: Hint,
     /// The SHA-256 of the key's text.
@@ -67,6 +71,7 @@ impl KeyRecord {
             name,
             environment: None,
             scopes: Scopes::default(),
+            sources: Sources::default(),
             hint: Hint::default(),
             digest,
             created_at,

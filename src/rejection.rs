@@ -56,9 +56,18 @@ pub enum RejectionKind {
     /// The key is for another environment.
     #[error("key of another environment")]
     WrongEnvironment,
+    /// The key may not be used from where the request came from, or that is not known.
+    #[error("key used from an address that it is not for")]
+    WrongSource,
     /// The key is valid, but may not be used for this.
     #[error("the key lacks the scope")]
     MissingScope,
+    /// The key was used too often.
+    #[error("the key was used too often")]
+    RateLimited,
+    /// Too many requests with invalid keys came from the address; this one's key was not looked at.
+    #[error("too many invalid keys from this address")]
+    TooManyFailures,
     /// The store failed.
     #[error("the store failed")]
     StoreFailed,
@@ -84,6 +93,8 @@ pub enum Refusal {
     InvalidKey,
     /// The key is valid, but may not be used for this.
     MissingScope,
+    /// Too many requests: try again later.
+    TooManyRequests,
     /// It could not be found out: try again.
     Unavailable,
 }
@@ -111,7 +122,10 @@ impl RejectionKind {
             Self::RotatedKey => "rotated_key",
             Self::ExpiredKey => "expired_key",
             Self::WrongEnvironment => "wrong_environment",
+            Self::WrongSource => "wrong_source",
             Self::MissingScope => "missing_scope",
+            Self::RateLimited => "rate_limited",
+            Self::TooManyFailures => "too_many_failures",
             Self::StoreFailed => "store_failed",
             Self::StoreTimedOut => "store_timed_out",
             Self::StorePanicked => "store_panicked",
@@ -132,8 +146,10 @@ impl RejectionKind {
             | Self::RegeneratedKey
             | Self::RotatedKey
             | Self::ExpiredKey
-            | Self::WrongEnvironment => Refusal::InvalidKey,
+            | Self::WrongEnvironment
+            | Self::WrongSource => Refusal::InvalidKey,
             Self::MissingScope => Refusal::MissingScope,
+            Self::RateLimited | Self::TooManyFailures => Refusal::TooManyRequests,
             Self::StoreFailed | Self::StoreTimedOut | Self::StorePanicked => Refusal::Unavailable,
         }
     }

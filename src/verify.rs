@@ -4,6 +4,7 @@
 //! Every key is hashed, also one whose checksum is wrong, so that the refusals cost alike.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::digest::{Fingerprint, KeyDigest};
 use crate::identity::Identity;
 use crate::key::{KeyFormat, KeyText};
 use crate::policy::Policy;
-use crate::record::EndCause;
+use crate::record::{EndCause, KeyRecord};
 use crate::rejection::{Rejection, RejectionKind, Subject};
 use crate::store::{Entry, Found, KeyStore, Lookup};
 
@@ -57,8 +58,13 @@ impl Verifier {
         }
     }
 
-    /// Decides at once when the store answers from memory.
-    pub(crate) fn verify(&self, key: KeyText<'_>) -> Result<Verdict, Rejection> {
+    /// Decides at once when the store answers from memory. `from` is asked for keys that may not be used
+    /// from anywhere.
+    pub(crate) fn verify(
+        &self,
+        key: KeyText<'_>,
+        from: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Verdict, Rejection> {
         let presented = KeyDigest::of(key);
         let refuse = |kind| Rejection::from(kind).with_fingerprint(presented.fingerprint());
         if !self.format.admits(key) {
@@ -67,7 +73,7 @@ impl Verifier {
             return Err(RejectionKind::WrongChecksum.into());
         }
         match catch_unwind(AssertUnwindSafe(|| self.ask(presented.fingerprint()))) {
-            Ok(Asked::Answered(found)) => self.judge(&presented, found).map(Verdict::Valid),
+            Ok(Asked::Answered(found)) => self.judge(&presented, found, from).map(Verdict::Valid),
             Ok(Asked::Waiting(lookup, deadline)) => {
                 let limit = self.store_timeout;
                 Ok(Verdict::Waiting(WaitingForStore { presented, lookup, limit, deadline }))
@@ -76,11 +82,14 @@ impl Verifier {
         }
     }
 
-    /// Whose key this is, if it works. For a task of its own, that no request waits for.
-    pub(crate) async fn look_up(&self, presented: KeyDigest) -> Option<Identity> {
+    /// The key that this is, unless it has ended or expired; what it may be used for and from where is not
+    /// asked. For a task of its own, that no request waits for.
+    pub(crate) async fn look_up(&self, presented: KeyDigest) -> Option<Arc<KeyRecord>> {
         let lookup = self.store.find(presented.fingerprint());
         let found = tokio::time::timeout(self.store_timeout, lookup).await.ok()?;
-        self.judge(&presented, found).ok()
+        let Ok(Some(Entry::Live(record))) = found else { return None };
+        let works = presented.matches(&record.digest) && !record.is_expired(self.clock.now());
+        works.then_some(record)
     }
 
     /// Asks the store. May panic: the store may, and the deadline does outside of a Tokio runtime.
@@ -93,7 +102,12 @@ impl Verifier {
 
     /// The verdict on what the store found. The digests are compared whole, whatever the store has
     /// compared already.
-    fn judge(&self, presented: &KeyDigest, found: Found) -> Result<Identity, Rejection> {
+    fn judge(
+        &self,
+        presented: &KeyDigest,
+        found: Found,
+        from: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Identity, Rejection> {
         let refuse = |kind| Rejection::from(kind).with_fingerprint(presented.fingerprint());
         let record = match found {
             Ok(Some(Entry::Live(record))) if presented.matches(&record.digest) => record,
@@ -108,7 +122,7 @@ impl Verifier {
             }
             Err(error) => return Err(refuse(RejectionKind::StoreFailed).with_source(error)),
         };
-        match self.policy.check(&record, || self.clock.now()) {
+        match self.policy.check(&record, || self.clock.now(), from) {
             Ok(()) => Ok(Identity::verified(record)),
             Err(kind) => Err(refuse(kind).with_subject(Subject::Record(record))),
         }
@@ -129,6 +143,7 @@ impl WaitingForStore {
     pub(crate) fn poll(
         &mut self,
         verifier: &Verifier,
+        from: impl FnOnce() -> Option<IpAddr>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Identity, Rejection>> {
         let fingerprint = self.presented.fingerprint();
@@ -146,7 +161,7 @@ impl WaitingForStore {
             }
         };
         Poll::Ready(match answered {
-            Some(found) => verifier.judge(&self.presented, found),
+            Some(found) => verifier.judge(&self.presented, found, from),
             None => {
                 Err(refuse(RejectionKind::StoreTimedOut).with_source(StoreTimedOut(self.limit)))
             }

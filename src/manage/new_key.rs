@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{ManageError, generate};
 use crate::clock::to_milliseconds;
-use crate::record::{AccountId, Environment, IdempotencyKey, KeyId, KeyName, KeyRecord, Scopes};
+use crate::record::{
+    AccountId, Environment, IdempotencyKey, KeyId, KeyName, KeyRecord, Scopes, Sources,
+};
 
 /// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
 const LATEST: Duration = Duration::from_hours(70_389_528);
@@ -17,17 +19,19 @@ pub struct NewKey {
     pub(super) name: KeyName,
     pub(super) environment: Option<Environment>,
     pub(super) scopes: Scopes,
+    pub(super) sources: Sources,
     pub(super) expires_at: Option<SystemTime>,
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
 impl NewKey {
-    /// A key with a name, for every environment, without scopes, that does not expire.
+    /// A key with a name, for every environment, without scopes, from anywhere, that does not expire.
     pub fn new(name: KeyName) -> Self {
         Self {
             name,
             environment: None,
             scopes: Scopes::default(),
+            sources: Sources::default(),
             expires_at: None,
             idempotency_key: None,
         }
@@ -42,6 +46,14 @@ impl NewKey {
     /// What the key may be used for.
     pub fn with_scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
+        self
+    }
+
+    /// Where the key may be used from; from elsewhere it is refused like an unknown one. The layer must
+    /// know where requests come from: by the socket's peer or a trusted proxy's word
+    /// ([`Transport`](crate::Transport)). Where it does not, such a key is refused.
+    pub fn with_sources(mut self, sources: Sources) -> Self {
+        self.sources = sources;
         self
     }
 
@@ -77,6 +89,7 @@ impl NewKey {
         let end = self.expires_at.map(to_milliseconds);
         let is_same = self.environment == earlier.environment
             && self.scopes == earlier.scopes
+            && self.sources == earlier.sources
             && (end == earlier.expires_at || earlier.replaced_by.is_some());
         if is_same { ManageError::AlreadyMade(earlier) } else { ManageError::Reused }
     }
@@ -102,6 +115,7 @@ impl NewKey {
             name: old.name.clone(),
             environment: old.environment.clone(),
             scopes: old.scopes.clone(),
+            sources: old.sources.clone(),
             expires_at: lifetime.map(|lifetime| expiry(now.checked_add(lifetime))).transpose()?,
             idempotency_key: None,
         }

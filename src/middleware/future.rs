@@ -132,8 +132,10 @@ where
                     return Poll::Ready(Ok(response.map(ResponseBody::refusal)));
                 }
                 StateProjection::Waiting { waiting } => {
-                    let Waiting { lookup, guard, .. } = &mut **waiting.as_mut().expect(AGAIN);
-                    let verdict = ready!(lookup.poll(&guard.verifier, cx));
+                    let Waiting { lookup, guard, request, .. } =
+                        &mut **waiting.as_mut().expect(AGAIN);
+                    let verdict =
+                        ready!(lookup.poll(&guard.verifier, || guard.client(request), cx));
                     waiting.take().expect(AGAIN).proceed(verdict)
                 }
             };

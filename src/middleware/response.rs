@@ -40,6 +40,9 @@ macro_rules! message {
     (MissingScope) => {
         "This API key does not allow this call."
     };
+    (TooManyRequests) => {
+        "Too many requests. Try again later."
+    };
     (Unavailable) => {
         "The API key could not be checked. Try again in a moment."
     };
@@ -96,12 +99,14 @@ pub struct Json;
 pub struct ProblemDetails;
 
 impl Refusal {
-    /// The status: 401, 403 for a missing scope, 503 when it could not be found out.
+    /// The status: 401, 403 for a missing scope, 429 for too many requests, 503 when it could not be
+    /// found out.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
             Self::NotHttps | Self::MissingKey | Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::MissingScope => StatusCode::FORBIDDEN,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -114,6 +119,7 @@ impl Refusal {
             Self::MissingKey => message!(MissingKey),
             Self::InvalidKey => message!(InvalidKey),
             Self::MissingScope => message!(MissingScope),
+            Self::TooManyRequests => message!(TooManyRequests),
             Self::Unavailable => message!(Unavailable),
         }
     }
@@ -126,6 +132,7 @@ impl RenderRefusal for Json {
             Refusal::MissingKey => json!("authentication_error", MissingKey),
             Refusal::InvalidKey => json!("authentication_error", InvalidKey),
             Refusal::MissingScope => json!("authentication_error", MissingScope),
+            Refusal::TooManyRequests => json!("rate_limit_error", TooManyRequests),
             Refusal::Unavailable => json!("api_error", Unavailable),
         };
         respond(refusal.status(), &JSON, body)
@@ -139,6 +146,7 @@ impl RenderRefusal for ProblemDetails {
             Refusal::MissingKey => problem!("Unauthorized", 401, MissingKey),
             Refusal::InvalidKey => problem!("Unauthorized", 401, InvalidKey),
             Refusal::MissingScope => problem!("Forbidden", 403, MissingScope),
+            Refusal::TooManyRequests => problem!("Too Many Requests", 429, TooManyRequests),
             Refusal::Unavailable => problem!("Service Unavailable", 503, Unavailable),
         };
         respond(refusal.status(), &PROBLEM_JSON, body)

@@ -45,7 +45,7 @@ impl Guard {
         let is_https = self.transport.check(request.headers(), connection);
         is_https.inspect_err(|_| self.watch.in_the_clear(key.as_ref().ok(), &self.verifier))?;
         let key = key?;
-        let verdict = self.verifier.verify(key.text()?)?;
+        let verdict = self.verifier.verify(key.text()?, || self.client(request))?;
         Ok((key, verdict))
     }
 
@@ -65,7 +65,8 @@ impl Guard {
         if request.method() == Method::HEAD { without_body(response) } else { response }
     }
 
-    fn client<B>(&self, request: &Request<B>) -> Option<IpAddr> {
+    /// Where a request came from, as far as that is known for sure.
+    pub(super) fn client<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         self.transport.client(request.headers(), (self.connection)(request.extensions()))
     }
 }

@@ -75,15 +75,15 @@ impl Watch {
         };
         let (verifier, listeners) = (verifier.clone(), self.listeners.clone());
         runtime.spawn(async move {
-            if let Some(identity) = verifier.look_up(presented).await {
+            if let Some(key) = verifier.look_up(presented).await {
                 tracing::warn!(
                     target: "tower_api_key",
-                    key_id = %identity.key_id(),
-                    key_name = identity.key_name().as_str(),
-                    account = identity.account().as_str(),
+                    key_id = %key.id,
+                    key_name = key.name.as_str(),
+                    account = key.account.as_str(),
                     "a valid key came in the clear: it must be replaced"
                 );
-                listeners.tell(&KeyEvent::Exposed { key: identity.record() });
+                listeners.tell(&KeyEvent::Exposed { key: &key });
             }
             sleep(Duration::from_secs(1)).await;
             drop(permit);

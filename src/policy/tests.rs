@@ -44,9 +44,14 @@ fn no_clock() -> SystemTime {
     panic!("the clock was asked, and it costs 28 ns")
 }
 
+/// For records that may be used from anywhere.
+fn nowhere() -> Option<IpAddr> {
+    panic!("it was asked where the request came from, which headers must be read for")
+}
+
 #[test]
 fn a_plain_record_passes_a_plain_policy_without_a_look_at_the_clock() {
-    assert_eq!(Policy::default().check(&record(), no_clock), Ok(()));
+    assert_eq!(Policy::default().check(&record(), no_clock, nowhere), Ok(()));
 }
 
 #[test]
@@ -56,13 +61,13 @@ fn the_clock_is_asked_once_when_the_record_can_expire() {
         asked += 1;
         at(Duration::ZERO)
     };
-    assert_eq!(Policy::default().check(&expiring(), now), Ok(()));
+    assert_eq!(Policy::default().check(&expiring(), now, nowhere), Ok(()));
     assert_eq!(asked, 1);
 }
 
 #[test]
 fn a_key_expires_at_its_instant_and_not_a_millisecond_before() {
-    let check = |now| Policy::default().check(&expiring(), || now);
+    let check = |now| Policy::default().check(&expiring(), || now, nowhere);
     let end = at(END);
     assert_eq!(check(at(Duration::ZERO)), Ok(()));
     assert_eq!(check(end - Duration::from_millis(1)), Ok(()));
@@ -74,14 +79,14 @@ fn a_key_expires_at_its_instant_and_not_a_millisecond_before() {
 
 #[test]
 fn a_key_of_this_environment_passes() {
-    assert_eq!(in_environment("live").check(&of_environment("live"), no_clock), Ok(()));
+    assert_eq!(in_environment("live").check(&of_environment("live"), no_clock, nowhere), Ok(()));
 }
 
 #[test]
 fn a_key_of_another_environment_is_refused() {
     for other in ["test", "liv", "live1", "l"] {
         assert_eq!(
-            in_environment("live").check(&of_environment(other), no_clock),
+            in_environment("live").check(&of_environment(other), no_clock, nowhere),
             Err(RejectionKind::WrongEnvironment),
             "{other}"
         );
@@ -90,19 +95,19 @@ fn a_key_of_another_environment_is_refused() {
 
 #[test]
 fn a_key_that_is_bound_to_no_environment_passes_in_all() {
-    assert_eq!(in_environment("live").check(&record(), no_clock), Ok(()));
+    assert_eq!(in_environment("live").check(&record(), no_clock, nowhere), Ok(()));
 }
 
 #[test]
 fn a_service_of_no_environment_takes_the_keys_of_all() {
-    assert_eq!(Policy::default().check(&of_environment("test"), no_clock), Ok(()));
+    assert_eq!(Policy::default().check(&of_environment("test"), no_clock, nowhere), Ok(()));
 }
 
 #[test]
 fn a_key_with_the_scope_passes_whatever_else_it_has() {
     for scopes in ["bookings:read", "a bookings:read z", "bookings:read bookings:write"] {
         assert_eq!(
-            wanting("bookings:read").check(&with_scopes(scopes), no_clock),
+            wanting("bookings:read").check(&with_scopes(scopes), no_clock, nowhere),
             Ok(()),
             "{scopes}"
         );
@@ -123,7 +128,7 @@ fn a_key_without_the_very_scope_is_refused() {
         "read",
     ] {
         assert_eq!(
-            wanting("bookings:read").check(&with_scopes(scopes), no_clock),
+            wanting("bookings:read").check(&with_scopes(scopes), no_clock, nowhere),
             Err(RejectionKind::MissingScope),
             "{scopes}"
         );
@@ -132,7 +137,7 @@ fn a_key_without_the_very_scope_is_refused() {
 
 #[test]
 fn a_service_that_wants_no_scope_takes_keys_with_any() {
-    assert_eq!(Policy::default().check(&with_scopes("webhooks:write"), no_clock), Ok(()));
+    assert_eq!(Policy::default().check(&with_scopes("webhooks:write"), no_clock, nowhere), Ok(()));
 }
 
 #[test]
@@ -141,7 +146,7 @@ fn expiry_is_judged_before_the_environment_and_that_before_the_scope() {
         environment: Some("live".parse().unwrap()),
         scope: Some("bookings:read".parse().unwrap()),
     };
-    let check = |record: &KeyRecord| policy.check(record, || at(END));
+    let check = |record: &KeyRecord| policy.check(record, || at(END), nowhere);
     let mut record = KeyRecord { expires_at: Some(at(END)), ..of_environment("test") };
     assert_eq!(check(&record), Err(RejectionKind::ExpiredKey));
     record.expires_at = Some(at(END * 2));
@@ -150,4 +155,16 @@ fn expiry_is_judged_before_the_environment_and_that_before_the_scope() {
     assert_eq!(check(&record), Err(RejectionKind::MissingScope));
     record.scopes = "bookings:read".parse().unwrap();
     assert_eq!(check(&record), Ok(()));
+}
+
+#[test]
+fn a_key_for_some_addresses_works_from_those_only() {
+    let record = KeyRecord { sources: "203.0.113.0/24".parse().unwrap(), ..record() };
+    let check = |from: Option<&str>| {
+        Policy::default().check(&record, no_clock, || from.map(|from| from.parse().unwrap()))
+    };
+    assert_eq!(check(Some("203.0.113.9")), Ok(()));
+    for elsewhere in [Some("203.0.114.9"), Some("::1"), None] {
+        assert_eq!(check(elsewhere), Err(RejectionKind::WrongSource), "{elsewhere:?}");
+    }
 }

@@ -1,12 +1,14 @@
 //! The proxies whose word is taken, and the one header that they say it in.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::forwarded;
+use crate::network;
 
 /// The addresses of the proxies that end TLS for this service, and the header in which they say
 /// whether the client's connection was HTTPS.
@@ -125,36 +127,7 @@ fn only_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> 
 
 fn parse_network(text: &str) -> Result<IpNet, InvalidProxies> {
     let invalid = |fault| InvalidProxies { network: text.chars().take(64).collect(), fault };
-    let network = read_network(text).ok_or_else(|| invalid(Fault::Unreadable))?;
-    if network.trunc() != network {
-        return Err(invalid(Fault::HostBits));
-    }
-    let network = canonical(network);
-    if network.prefix_len() == 0 {
-        return Err(invalid(Fault::Everybody));
-    }
-    Ok(network)
-}
-
-/// An address, or an address, a slash and a prefix length. The address is read by the standard
-/// library, which takes no leading zeros: `010.0.0.0` is 8.0.0.0 to some programs.
-fn read_network(text: &str) -> Option<IpNet> {
-    let Some((address, length)) = text.split_once('/') else {
-        return text.parse::<IpAddr>().ok().map(IpNet::from);
-    };
-    let is_plain = length == "0" || !length.starts_with(['0', '+']);
-    let length = length.parse().ok().filter(|_| is_plain)?;
-    IpNet::new(address.parse().ok()?, length).ok()
-}
-
-/// An IPv4-mapped block is the IPv4 block, as an IPv4-mapped peer is the IPv4 peer.
-fn canonical(network: IpNet) -> IpNet {
-    match (network, network.addr().to_canonical()) {
-        (IpNet::V6(mapped), IpAddr::V4(address)) if mapped.prefix_len() >= 96 => {
-            Ipv4Net::new(address, mapped.prefix_len() - 96).map_or(network, IpNet::V4)
-        }
-        _ => network,
-    }
+    network::parse(text).map_err(|fault| invalid(Fault(fault)))
 }
 
 /// A list of proxies that cannot be meant.
@@ -165,16 +138,15 @@ pub struct InvalidProxies {
     fault: Fault,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Fault {
-    #[error("neither an address nor a CIDR block")]
-    Unreadable,
-    #[error(
-        "the address has bits beyond the prefix: give the block's first address, or a single address without a prefix"
-    )]
-    HostBits,
-    #[error(
-        "this is everybody: name the proxies' addresses, or use Transport::dangerously_assume_https where the listener cannot be reached otherwise"
-    )]
-    Everybody,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fault(network::Fault);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())?;
+        if self.0 == network::Fault::Everybody {
+            f.write_str(": name the proxies' addresses, or use Transport::dangerously_assume_https where the listener cannot be reached otherwise")?;
+        }
+        Ok(())
+    }
 }

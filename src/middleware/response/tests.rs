@@ -8,7 +8,7 @@ use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{EndCause, KeyRecord};
 use crate::rejection::{RejectionKind as Kind, Subject};
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 18] = [
     Kind::NotHttps,
     Kind::MissingKey,
     Kind::AmbiguousKey,
@@ -20,7 +20,10 @@ const KINDS: [Kind; 15] = [
     Kind::WrongChecksum,
     Kind::ExpiredKey,
     Kind::WrongEnvironment,
+    Kind::WrongSource,
     Kind::MissingScope,
+    Kind::RateLimited,
+    Kind::TooManyFailures,
     Kind::StoreFailed,
     Kind::StoreTimedOut,
     Kind::StorePanicked,
@@ -42,8 +45,10 @@ fn contract(kind: Kind) -> (u16, &'static str) {
         | Kind::RotatedKey
         | Kind::WrongChecksum
         | Kind::ExpiredKey
-        | Kind::WrongEnvironment => (401, "authentication_error"),
+        | Kind::WrongEnvironment
+        | Kind::WrongSource => (401, "authentication_error"),
         Kind::MissingScope => (403, "authentication_error"),
+        Kind::RateLimited | Kind::TooManyFailures => (429, "rate_limit_error"),
         Kind::StoreFailed | Kind::StoreTimedOut | Kind::StorePanicked => (503, "api_error"),
     }
 }
@@ -177,7 +182,8 @@ fn every_refusal_that_depends_on_the_key_is_the_same_to_the_byte() {
         Rejection::from(Kind::DeletedKey).with_subject(ended.clone()),
         Rejection::from(Kind::RegeneratedKey).with_subject(ended),
         Rejection::from(Kind::ExpiredKey).with_subject(live.clone()),
-        Rejection::from(Kind::WrongEnvironment).with_subject(live),
+        Rejection::from(Kind::WrongEnvironment).with_subject(live.clone()),
+        Rejection::from(Kind::WrongSource).with_subject(live),
     ];
     let own = |refusal: Refusal, _: &HeaderMap| {
         let mut response = Response::new(Bytes::from(format!("{refusal:?}")));
