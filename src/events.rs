@@ -56,6 +56,9 @@ pub enum KeyEvent<'a> {
     DeletedAll { account: &'a AccountId, count: usize, by: Option<&'a Actor> },
     /// A request was refused.
     Refused { rejection: &'a Rejection },
+    /// A request went on that would have been refused, but for the
+    /// [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
+    Passed { rejection: &'a Rejection },
     /// A valid key came over a connection that was not HTTPS: replace it. The call was refused.
     Exposed { key: &'a KeyRecord },
     /// A key that is in use is about to expire. Told once a day by each process.
@@ -77,6 +80,7 @@ impl KeyEvent<'_> {
             Self::Deleted { .. } => "deleted",
             Self::DeletedAll { .. } => "deleted_all",
             Self::Refused { .. } => "refused",
+            Self::Passed { .. } => "passed",
             Self::Exposed { .. } => "exposed",
             Self::Expiring { .. } => "expiring",
             Self::Used { .. } => "used",

@@ -46,6 +46,7 @@
 //! | `manage-api` | the module `manage::api`: the management of keys as a JSON API |
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
+//! | `limits` | [`limits`]`::{RateLimit, FailureBudget}`: how often keys are used, and tried that are none |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
 //! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
 //!
@@ -82,6 +83,7 @@ mod metrics;
 mod record;
 pub mod usage;
 
+pub mod limits;
 pub mod manage;
 pub mod store;
 

@@ -38,6 +38,7 @@ mod new_key;
 #[cfg_attr(docsrs, doc(cfg(feature = "page")))]
 pub mod page;
 mod principal;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -516,6 +517,9 @@ pub enum ManageError {
     /// The key was rotated already: its successor stands beside it until its grace is over.
     #[error("the key was rotated already: use its successor, and delete this one when you can")]
     AlreadyRotated,
+    /// The key was not rotated: nothing replaces it.
+    #[error("the key has no successor: rotate it first, or delete it")]
+    NotRotated,
     /// A call with this idempotency key has made this key before. Its secret was shown then.
     #[error("this was done before: {} was made", .0.id)]
     AlreadyMade(Arc<KeyRecord>),

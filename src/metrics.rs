@@ -11,6 +11,7 @@ use crate::events::{KeyEvent, KeyEvents};
 /// | --- | --- | --- |
 /// | `api_key_requests_total` | | accepted requests, as they are [written](crate::Usage) |
 /// | `api_key_refusals_total` | `reason`, as [`RejectionKind::as_str`](crate::RejectionKind::as_str) | refused requests |
+/// | `api_key_shadow_refusals_total` | `reason`, likewise | requests that would be refused, but for the [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode) |
 /// | `api_key_events_total` | `event`, as [`KeyEvent::name`] | everything else that happens to keys; a key that is deleted with all others of its account is `deleted` |
 ///
 /// No label has a key, an account or an address: there would be as many series as customers. Which key
@@ -38,6 +39,10 @@ impl Metrics {
     pub fn new() -> Self {
         describe_counter!("api_key_requests_total", "requests that a key was accepted for");
         describe_counter!("api_key_refusals_total", "refused requests, by reason");
+        describe_counter!(
+            "api_key_shadow_refusals_total",
+            "requests that would be refused, but for the shadow mode, by reason"
+        );
         describe_counter!("api_key_events_total", "what else happened to keys");
         Self {}
     }
@@ -56,6 +61,10 @@ impl KeyEvents for Metrics {
             KeyEvent::Refused { rejection } => {
                 let reason = rejection.kind().as_str();
                 counter!("api_key_refusals_total", "reason" => reason).increment(1);
+            }
+            KeyEvent::Passed { rejection } => {
+                let reason = rejection.kind().as_str();
+                counter!("api_key_shadow_refusals_total", "reason" => reason).increment(1);
             }
             KeyEvent::DeletedAll { count, .. } => {
                 counter!("api_key_events_total", "event" => "deleted").increment(*count as u64);

@@ -29,8 +29,11 @@ mod body;
 mod connection;
 mod future;
 mod layer;
+mod notice;
 pub mod response;
+mod scope;
 pub(crate) mod service;
+mod shadow;
 mod watch;
 
 pub use body::ResponseBody;
@@ -38,4 +41,5 @@ pub use connection::AttachConnection;
 pub use future::ResponseFuture;
 pub use layer::ApiKeyLayer;
 pub use response::{Json, ProblemDetails, RenderRefusal};
+pub use scope::{RequireScope, ScopeFuture, ScopeService, require_scope};
 pub use service::ApiKeyService;

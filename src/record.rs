@@ -44,6 +44,8 @@ pub struct KeyRecord {
     pub expires_at: Option<SystemTime>,
     /// The key that replaces it, while a rotation's grace lasts and after.
     pub replaced_by: Option<KeyId>,
+    /// When its successor was made; whole milliseconds.
+    pub replaced_at: Option<SystemTime>,
     /// When it was last used, as far as that was [noted](crate::KeyRegistry::mark_used); whole
     /// milliseconds. This and the two below are of the same request.
     pub last_used_at: Option<SystemTime>,
@@ -77,6 +79,7 @@ impl KeyRecord {
             created_at,
             expires_at: None,
             replaced_by: None,
+            replaced_at: None,
             last_used_at: None,
             last_used_from: None,
             last_used_agent: None,
@@ -96,13 +99,14 @@ impl KeyRecord {
         self.digest.fingerprint()
     }
 
-    /// The record once a successor stands beside it: it expires when the grace ends, or sooner if
-    /// it was to.
+    /// The record once a successor stands beside it, made at `at`: it expires when the grace ends, or
+    /// sooner if it was to.
     #[must_use]
-    pub fn superseded(&self, successor: KeyId, grace_ends: SystemTime) -> Self {
+    pub fn superseded(&self, successor: KeyId, at: SystemTime, grace_ends: SystemTime) -> Self {
         Self {
             expires_at: Some(self.expires_at.map_or(grace_ends, |end| end.min(grace_ends))),
             replaced_by: Some(successor),
+            replaced_at: Some(at),
             ..self.clone()
         }
     }

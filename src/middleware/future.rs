@@ -1,15 +1,17 @@
 //! The future of a call: admitted, refused, or waiting for the store first.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::notice::Notice;
 use super::response::Answers;
 use super::service::Guard;
 use crate::extract::TakenKey;
@@ -36,26 +38,27 @@ pin_project! {
         S: Service<Request<ReqBody>>,
     {
         Waiting { waiting: Option<Box<Waiting<S, ReqBody>>> },
-        Admitted { #[pin] future: S::Future, bearer: bool },
+        Admitted { #[pin] future: S::Future, bearer: bool, notice: Notice },
         Refused { response: Option<Response<Bytes>> },
     }
 }
 
 /// What is needed once the store has answered.
 pub(super) struct Waiting<S, ReqBody> {
-    lookup: WaitingForStore,
-    key: TakenKey,
-    ready: S,
-    request: Request<ReqBody>,
-    guard: Arc<Guard>,
+    pub(super) lookup: WaitingForStore,
+    pub(super) key: TakenKey,
+    pub(super) ready: S,
+    pub(super) request: Request<ReqBody>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) untouched: Option<Box<HeaderMap>>,
 }
 
 impl<S, ReqBody> ResponseFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(super) fn admitted(future: S::Future, answers: &Answers) -> Self {
-        Self { state: State::admitted(future, answers) }
+    pub(super) fn admitted(future: S::Future, answers: &Answers, notice: Notice) -> Self {
+        Self { state: State::admitted(future, answers, notice) }
     }
 
     pub(super) fn refused(response: Response<Bytes>) -> Self {
@@ -71,8 +74,8 @@ impl<S, ReqBody> State<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    fn admitted(future: S::Future, answers: &Answers) -> Self {
-        Self::Admitted { future, bearer: answers.bearer }
+    fn admitted(future: S::Future, answers: &Answers, notice: Notice) -> Self {
+        Self::Admitted { future, bearer: answers.bearer, notice }
     }
 
     fn refused(response: Response<Bytes>) -> Self {
@@ -84,23 +87,14 @@ impl<S, ReqBody> Waiting<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(super) fn new(
-        lookup: WaitingForStore,
-        key: TakenKey,
-        ready: S,
-        request: Request<ReqBody>,
-        guard: Arc<Guard>,
-    ) -> Self {
-        Self { lookup, key, ready, request, guard }
-    }
-
     /// Calls the inner service, which was ready all along, or refuses.
     fn proceed(self, verdict: Result<Identity, Rejection>) -> State<S, ReqBody> {
-        let Self { key, mut ready, mut request, guard, .. } = self;
-        match verdict {
-            Ok(identity) => {
-                guard.admit(&mut request, key, identity);
-                State::admitted(ready.call(request), &guard.answers)
+        let Self { key, mut ready, mut request, guard, untouched, .. } = self;
+        match verdict.and_then(|identity| guard.admit(&mut request, key, identity)) {
+            Ok(notice) => State::admitted(ready.call(request), &guard.answers, notice),
+            Err(rejection) if let Some(headers) = untouched => {
+                guard.let_pass(&mut request, headers, &rejection);
+                State::admitted(ready.call(request), &guard.answers, Notice::default())
             }
             Err(rejection) => State::refused(guard.refuse(rejection, &request)),
         }
@@ -122,9 +116,10 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Admitted { future, bearer } => {
+                StateProjection::Admitted { future, bearer, notice } => {
                     let mut response = ready!(future.poll(cx))?;
                     Answers::keep_private(response.headers_mut(), *bearer);
+                    mem::take(notice).write(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { response } => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
+use super::notice::Notices;
 use super::response::{Answers, RenderRefusal};
 use super::service::{ApiKeyService, Guard};
 use super::watch::Watch;
@@ -12,6 +13,7 @@ use crate::clock::Clock;
 use crate::events::KeyEvents;
 use crate::extract::Places;
 use crate::key::KeyFormat;
+use crate::limits::{AttemptLimit, KeyLimit, Limits};
 use crate::record::{Environment, InvalidText, Scope};
 use crate::store::KeyStore;
 use crate::transport::Transport;
@@ -49,6 +51,9 @@ impl ApiKeyLayer {
                 verifier: Verifier::new(Arc::new(store)),
                 answers: Answers::default(),
                 watch: Watch::default(),
+                limits: Limits::default(),
+                notices: Notices::default(),
+                shadow: None,
                 keep_key: false,
             }),
         }
@@ -88,9 +93,8 @@ impl ApiKeyLayer {
         self.with(|guard| guard.verifier.policy.environment = Some(environment))
     }
 
-    /// The scope that a key needs for the whole of this service; a valid key without it gets 403. For
-    /// a part of it, ask [`Identity::has_scope`](crate::Identity::has_scope) there: a second layer
-    /// inside of this one would find no key in the request.
+    /// The scope that a key needs for the whole of this service; a valid key without it gets 403. For a
+    /// part of it, put [`require_scope`](super::require_scope) around that part.
     pub fn with_required_scope(self, scope: Scope) -> Self {
         self.with(|guard| guard.verifier.policy.scope = Some(scope))
     }
@@ -129,6 +133,44 @@ impl ApiKeyLayer {
         self.with(|guard| {
             guard.watch.listeners = std::mem::take(&mut guard.watch.listeners).and(listener);
         })
+    }
+
+    /// Limits how often each key is used; what is over the limit gets 429. Nothing is limited unless this is
+    /// called. See [`limits`](crate::limits).
+    pub fn with_rate_limit(self, limit: impl KeyLimit) -> Self {
+        self.with(|guard| guard.limits.keys = Some(Arc::new(limit)))
+    }
+
+    /// Tells callers how much of their quota is left, and those who are refused for it: `RateLimit` and
+    /// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
+    pub fn with_rate_limit_headers(self) -> Self {
+        self.with(|guard| guard.notices.rate_limit = true)
+    }
+
+    /// Limits how many invalid keys an address may send; then its requests get 429 for a while, and no key
+    /// of them is looked up. Nothing is limited unless this is called. See [`limits`](crate::limits).
+    pub fn with_failure_budget(self, limit: impl AttemptLimit) -> Self {
+        self.with(|guard| guard.limits.attempts = Some(Arc::new(limit)))
+    }
+
+    /// Tells a caller when its key expires, in the header `API-Key-Expires` (an HTTP date), from this time
+    /// before its end on.
+    ///
+    /// A key that was [rotated](crate::KeyManager::rotate) is told of without this, for as long as it still
+    /// works: `Deprecation` (RFC 9745) says since when it has a successor, `Sunset` (RFC 8594) when it ends.
+    pub fn with_expiry_header(self, within: Duration) -> Self {
+        self.with(|guard| guard.notices.expiry_within = Some(within))
+    }
+
+    /// **Refuses nothing**, for putting keys in front of an API that has callers already: each request is
+    /// decided about as it would be, and what would be refused is logged, [counted](crate::KeyEvent::Passed)
+    /// and then goes on as it came, with its headers and without an [`Identity`](crate::Identity). Handlers
+    /// must do with `Option<Identity>` meanwhile.
+    ///
+    /// Says so in an error event when it is called, and once a minute while requests come.
+    pub fn dangerously_in_shadow_mode(self) -> Self {
+        tracing::error!(target: "tower_api_key", "SHADOW MODE: no request is refused");
+        self.with(|guard| guard.shadow = Some(Arc::default()))
     }
 
     /// The clock by which keys expire; the system's unless set.

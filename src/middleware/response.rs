@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, GetAll};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::record::{AccountId, InvalidText, KeyName};
 use crate::rejection::{Refusal, Rejection};
@@ -213,8 +213,18 @@ impl Answers {
     }
 
     /// The response to a refused request, told to the log on the way.
+    pub(super) fn refuse_request<B>(
+        &self,
+        rejection: Rejection,
+        request: &Request<B>,
+    ) -> Response<Bytes> {
+        let response = self.refuse(rejection, request.headers());
+        if request.method() == Method::HEAD { without_body(response) } else { response }
+    }
+
+    /// The same, whatever the method was.
     pub(crate) fn refuse(&self, rejection: Rejection, request: &HeaderMap) -> Response<Bytes> {
-        log(&rejection);
+        log(&rejection, "request refused");
         let refusal = rejection.kind().refusal();
         let mut response = self.renderer.render(refusal, request);
         if response.status().is_redirection() || response.status().is_informational() {
@@ -248,6 +258,14 @@ impl Answers {
     }
 }
 
+/// An answer to `HEAD` says how long its body would be, and has none (RFC 9110 § 9.3.2). Nobody outside
+/// of this service takes it away, and over HTTP/2 it would break the stream.
+fn without_body(response: Response<Bytes>) -> Response<Bytes> {
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    Response::from_parts(head, Bytes::new())
+}
+
 /// Adds the headers that a key may come in to `Vary`, unless they are there.
 fn vary_by_key(headers: &mut HeaderMap, bearer: bool) {
     if !headers.contains_key(header::VARY) {
@@ -272,8 +290,8 @@ fn is_named(lines: &GetAll<'_, HeaderValue>, wanted: &str) -> bool {
     })
 }
 
-/// One event for each refusal: who or what was tried, never with what.
-fn log(rejection: &Rejection) {
+/// One event for each refusal, or what would be one: who or what was tried, never with what.
+pub(super) fn log(rejection: &Rejection, what: &str) {
     use crate::rejection::RejectionKind as Kind;
     macro_rules! refused {
         ($level:ident) => {
@@ -285,7 +303,7 @@ fn log(rejection: &Rejection) {
                 key_name = rejection.key_name().map(KeyName::as_str),
                 account = rejection.account().map(AccountId::as_str),
                 error = std::error::Error::source(rejection),
-                "request refused"
+                "{what}"
             )
         };
     }

@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, Method, Request, Response, header};
+use http::{Extensions, HeaderMap, Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
-use super::response::Answers;
+use super::notice::{Notice, Notices};
+use super::response::{Answers, log};
+use super::shadow::Shadow;
 use super::watch::Watch;
 use crate::extract::{Places, TakenKey};
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::rejection::Rejection;
 use crate::transport::{Connection, Transport};
-use crate::verify::{Verdict, Verifier};
+use crate::verify::{Verdict, Verifier, WaitingForStore};
 
 /// Where a request says which connection it came over. Extensions are this process's own: nothing in
 /// them is the client's word.
@@ -32,51 +35,92 @@ pub(crate) struct Guard {
     pub(crate) verifier: Verifier,
     pub(crate) answers: Answers,
     pub(crate) watch: Watch,
+    pub(crate) limits: Limits,
+    pub(crate) notices: Notices,
+    pub(crate) shadow: Option<Arc<Shadow>>,
     pub(crate) keep_key: bool,
+}
+
+/// What is to be done with a request.
+pub(super) enum Decision {
+    /// It goes on, and the caller is told this.
+    Admitted(Notice),
+    /// It waits for the store, with its key beside it.
+    Waiting(TakenKey, WaitingForStore),
 }
 
 impl Guard {
     /// The whole decision: the one key leaves the request; the connection must be HTTPS, which a
     /// client that got both wrong must hear first, lest it send its next key in the clear; there
-    /// must be a key; and the key must be found, equal and allowed.
-    fn decide<B>(&self, request: &mut Request<B>) -> Result<(TakenKey, Verdict), Rejection> {
+    /// must be a key, from somebody who has not tried too many; and the key must be found, equal,
+    /// allowed and within its limit.
+    fn decide<B>(&self, request: &mut Request<B>) -> Result<Decision, Rejection> {
         let key = self.places.take_key(request.headers_mut());
         let connection = (self.connection)(request.extensions());
         let is_https = self.transport.check(request.headers(), connection);
         is_https.inspect_err(|_| self.watch.in_the_clear(key.as_ref().ok(), &self.verifier))?;
         let key = key?;
-        let verdict = self.verifier.verify(key.text()?, || self.client(request))?;
-        Ok((key, verdict))
+        self.limits.may_try(|| self.client(request))?;
+        match self.verifier.verify(key.text()?, || self.client(request))? {
+            Verdict::Valid(identity) => self.admit(request, key, identity).map(Decision::Admitted),
+            Verdict::Waiting(lookup) => Ok(Decision::Waiting(key, lookup)),
+        }
     }
 
-    /// Makes an admitted request what the inner service gets.
-    pub(super) fn admit<B>(&self, request: &mut Request<B>, key: TakenKey, identity: Identity) {
+    /// Lets a verified caller in who is within its limit: the request becomes what the inner service
+    /// gets.
+    pub(super) fn admit<B>(
+        &self,
+        request: &mut Request<B>,
+        key: TakenKey,
+        identity: Identity,
+    ) -> Result<Notice, Rejection> {
+        let standing = self.limits.take(&identity)?;
+        let notice = self.notices.of(&identity, standing, || self.verifier.clock.now());
         self.watch.accepted(&identity, request.headers(), || self.client(request));
         if self.keep_key {
             key.put_back(request.headers_mut());
         }
         request.extensions_mut().insert(identity);
+        Ok(notice)
     }
 
     /// Answers a refused request.
     pub(super) fn refuse<B>(&self, rejection: Rejection, request: &Request<B>) -> Response<Bytes> {
+        self.limits.refused(rejection.kind(), || self.client(request));
         self.watch.refused(&rejection);
-        let response = self.answers.refuse(rejection, request.headers());
-        if request.method() == Method::HEAD { without_body(response) } else { response }
+        let notice = self.notices.of_refused(&rejection);
+        let mut response = self.answers.refuse_request(rejection, request);
+        notice.write(response.headers_mut());
+        response
+    }
+
+    /// The headers as they came, where nothing is refused.
+    fn untouched<B>(&self, request: &Request<B>) -> Option<Box<HeaderMap>> {
+        let shadow = self.shadow.as_ref()?;
+        Some(shadow.keep(request.headers(), self.verifier.clock.now()))
+    }
+
+    /// Gives a request that would have been refused back what it came with.
+    pub(super) fn let_pass<B>(
+        &self,
+        request: &mut Request<B>,
+        headers: Box<HeaderMap>,
+        rejection: &Rejection,
+    ) {
+        self.limits.refused(rejection.kind(), || self.client(request));
+        log(rejection, "request would be refused");
+        self.watch.passed(rejection);
+        if let Some(shadow) = &self.shadow {
+            shadow.passed();
+        }
+        *request.headers_mut() = *headers;
     }
 
     /// Where a request came from, as far as that is known for sure.
     pub(super) fn client<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         self.transport.client(request.headers(), (self.connection)(request.extensions()))
     }
-}
-
-/// An answer to `HEAD` says how long its body would be, and has none (RFC 9110 § 9.3.2). Nobody outside
-/// of this service takes it away, and over HTTP/2 it would break the stream.
-fn without_body(response: Response<Bytes>) -> Response<Bytes> {
-    let (mut head, body) = response.into_parts();
-    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
-    Response::from_parts(head, Bytes::new())
 }
 
 /// An inner service behind [`ApiKeyLayer`](super::ApiKeyLayer).
@@ -118,20 +162,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let untouched = self.guard.untouched(&request);
         match self.guard.decide(&mut request) {
-            Ok((key, Verdict::Valid(identity))) => {
-                self.guard.admit(&mut request, key, identity);
-                ResponseFuture::admitted(self.inner.call(request), &self.guard.answers)
+            Ok(Decision::Admitted(notice)) => {
+                ResponseFuture::admitted(self.inner.call(request), &self.guard.answers, notice)
             }
-            Ok((key, Verdict::Waiting(lookup))) => {
-                let guard = Arc::clone(&self.guard);
-                ResponseFuture::waiting(Waiting::new(
-                    lookup,
-                    key,
-                    self.take_ready(),
-                    request,
-                    guard,
-                ))
+            Ok(Decision::Waiting(key, lookup)) => {
+                let (ready, guard) = (self.take_ready(), Arc::clone(&self.guard));
+                ResponseFuture::waiting(Waiting { lookup, key, ready, request, guard, untouched })
+            }
+            Err(rejection) if let Some(headers) = untouched => {
+                self.guard.let_pass(&mut request, headers, &rejection);
+                let notice = Notice::default();
+                ResponseFuture::admitted(self.inner.call(request), &self.guard.answers, notice)
             }
             Err(rejection) => {
                 // What the inner service reserved to become ready (a permit, a slot in a buffer) is

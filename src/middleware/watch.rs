@@ -54,12 +54,22 @@ impl Watch {
     }
 
     pub(super) fn refused(&self, rejection: &Rejection) {
+        self.count_refusal(rejection);
+        self.listeners.tell(&KeyEvent::Refused { rejection });
+    }
+
+    /// A request goes on that would have been refused.
+    pub(super) fn passed(&self, rejection: &Rejection) {
+        self.count_refusal(rejection);
+        self.listeners.tell(&KeyEvent::Passed { rejection });
+    }
+
+    fn count_refusal(&self, rejection: &Rejection) {
         if let (Some(usage), Some(secret), Some(_)) =
             (&self.usage, rejection.fingerprint(), rejection.key_id())
         {
             usage.refused(secret);
         }
-        self.listeners.tell(&KeyEvent::Refused { rejection });
     }
 
     /// A key came over a connection that was not HTTPS. Whether it is one is found out by a task of its

@@ -223,7 +223,7 @@ impl KeyRegistry for MemoryStore {
         if old.replaced_by.is_some() {
             return Ok(Written::Superseded);
         }
-        let superseded = grace_ends.map(|ends| old.superseded(successor.id.clone(), ends));
+        let superseded = grace_ends.map(|ends| old.superseded(successor.id.clone(), now, ends));
         let stays = superseded.as_ref().is_some_and(|old| !old.is_expired(now));
         let ends_now = !stays && !old.is_expired(now);
         if active(records, now) - usize::from(ends_now) >= limit {

@@ -7,6 +7,7 @@
 )]
 
 mod allocations;
+mod asks;
 mod axum;
 mod browser;
 mod cache;

@@ -9,7 +9,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     // The decision, in reading order.
     (
         "middleware/service",
-        "extract identity middleware rejection transport verify",
+        "extract identity limits middleware rejection transport verify",
         "bytes http tower_service",
     ),
     ("extract", "key rejection", "http"),
@@ -21,6 +21,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("digest", "key", "hex sha2 subtle"),
     ("policy", "record rejection", ""),
     ("identity", "digest record", ""),
+    ("limits", "identity rejection", "thiserror"),
+    ("limits/governed", "identity limits record", "governor"),
     ("rejection", "digest record", "thiserror"),
     // What it is about.
     ("record", "digest", ""),
@@ -99,7 +101,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/postgres/row", "digest record store", "hex sqlx thiserror tracing"),
     (
         "middleware/layer",
-        "clock events extract key middleware record store transport usage verify",
+        "clock events extract key limits middleware record store transport usage verify",
         "tower_layer tracing",
     ),
     (
@@ -108,6 +110,13 @@ const TABLE: &[(&str, &str, &str)] = &[
         "bytes http pin_project_lite tower_service",
     ),
     ("middleware/response", "record rejection", "bytes http tracing"),
+    ("middleware/notice", "identity limits rejection", "http httpdate"),
+    (
+        "middleware/scope",
+        "events identity middleware record rejection",
+        "bytes http pin_project_lite tower_layer tower_service tracing",
+    ),
+    ("middleware/shadow", "", "http tracing"),
     ("middleware/body", "", "bytes http_body pin_project_lite"),
     (
         "middleware/watch",
@@ -126,6 +135,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage/new_key", "clock manage record", ""),
     ("manage/generate", "digest key manage record", "rand zeroize"),
     ("manage/principal", "manage record", ""),
+    ("manage/upkeep", "manage record", ""),
     // Surfaces.
     (
         "manage/api",

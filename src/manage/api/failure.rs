@@ -82,6 +82,9 @@ impl From<ManageError> for Failure {
             ManageError::Expired => {
                 Self::with_status(StatusCode::CONFLICT, "The API key has expired: make a new one.")
             }
+            ManageError::NotRotated => {
+                Self::with_status(StatusCode::CONFLICT, "The API key was not rotated.")
+            }
             ManageError::AlreadyRotated => Self::with_status(
                 StatusCode::CONFLICT,
                 "The API key was rotated already: use its successor, and delete this one when you can.",

@@ -81,7 +81,7 @@ pub async fn the_last_use_is_shown_whole(store: Store) {
     let successor = Arc::new(record(&owner, time(9)));
     let rotated = store.rotate(&owner, &key.id, Arc::clone(&successor), Some(time(90)), 25).await;
     assert_done(rotated, "rotate");
-    let superseded = replaced.superseded(successor.id.clone(), time(90));
+    let superseded = replaced.superseded(successor.id.clone(), successor.created_at, time(90));
     assert_shown(&store, &with_last_use(superseded, &last)).await;
     assert_shown(&store, &successor).await;
     // A record that is filed with a last use has it.

@@ -186,7 +186,7 @@ pub(super) async fn supersede(
         end(connection, &old.account, Some(&old.id), EndCause::Rotated, at).await?;
         return Ok(());
     };
-    let superseded = old.superseded(successor.id.clone(), grace_ends);
+    let superseded = old.superseded(successor.id.clone(), successor.created_at, grace_ends);
     query(
         "UPDATE tower_api_key.secrets SET expires_at = $2, replaced_by = $3 WHERE fingerprint = $1",
     )

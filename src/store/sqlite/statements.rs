@@ -88,7 +88,7 @@ pub(super) async fn supersede(
         end(connection, &old.account, Some(&old.id), EndCause::Rotated, at).await?;
         return Ok(());
     };
-    let superseded = old.superseded(successor.id.clone(), grace_ends);
+    let superseded = old.superseded(successor.id.clone(), successor.created_at, grace_ends);
     sqlx::query("UPDATE secrets SET expires_at = ?2, replaced_by = ?3 WHERE fingerprint = ?1")
         .bind(old.fingerprint().as_bytes().as_slice())
         .bind(superseded.expires_at.map(milliseconds))

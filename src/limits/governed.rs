@@ -1,0 +1,213 @@
+//! Limits by `governor`, in this process's memory. Knows no HTTP and no store.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use governor::RateLimiter;
+use governor::clock::{Clock, DefaultClock, Reference as _};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+
+use super::{AttemptLimit, KeyLimit, Standing};
+use crate::identity::Identity;
+use crate::record::{KeyId, Scope};
+
+/// Of how many counts those that are whole again are looked for and dropped, and how often.
+const MANY: usize = 10_000;
+const NOW_AND_THEN: u32 = 1 << 14;
+
+/// The most addresses for which failures are counted.
+const MOST_ADDRESSES: usize = 1_000_000;
+
+/// So many requests in so much time. They may come all at once; what was used comes back evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    requests: NonZeroU32,
+    window: Duration,
+}
+
+impl Quota {
+    /// So many requests in each `window`, which is a nanosecond for each request at least.
+    #[must_use]
+    pub fn new(requests: NonZeroU32, window: Duration) -> Self {
+        Self { requests, window: window.max(Duration::from_nanos(requests.get().into())) }
+    }
+
+    /// After which time one request comes back.
+    fn interval(self) -> Duration {
+        self.window / self.requests.get()
+    }
+
+    #[allow(clippy::expect_used, reason = "the window is a nanosecond for each request at least")]
+    fn governed(self) -> governor::Quota {
+        let quota = governor::Quota::with_period(self.interval()).expect("no interval is zero");
+        quota.allow_burst(self.requests)
+    }
+}
+
+/// Limits how often each key is used. A key is told by its id, so that regenerating it does not refill its
+/// quota; a rotated key and its successor have one each.
+///
+/// Takes about 100 bytes for each key that was used within its window, and 50 to 100 ns a request.
+#[derive(Debug)]
+pub struct RateLimit {
+    default: Counts<KeyId>,
+    by_scope: Vec<(Scope, Counts<KeyId>)>,
+}
+
+impl RateLimit {
+    /// The same quota for each key.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        Self { default: Counts::new(quota, DefaultClock::default()), by_scope: Vec::new() }
+    }
+
+    /// Another quota for keys that have a scope, such as `tier:gold`. Of several scopes that a key has, the
+    /// one that was given here first counts.
+    #[must_use]
+    pub fn with_quota_for(mut self, scope: Scope, quota: Quota) -> Self {
+        self.by_scope.push((scope, Counts::new(quota, DefaultClock::default())));
+        self
+    }
+}
+
+impl KeyLimit for RateLimit {
+    fn take(&self, caller: &Identity) -> Result<Standing, Standing> {
+        let own = self.by_scope.iter().find(|(scope, _)| caller.has_scope(scope));
+        own.map_or(&self.default, |(_, counts)| counts).take(caller.key_id())
+    }
+}
+
+/// Does not listen to addresses that send many invalid keys, until their budget has something left again.
+/// What an address sends meanwhile is refused without a lookup, *valid keys too*: behind an address that
+/// many callers share, one of them can use up the budget of all.
+///
+/// The address is the socket's peer or, behind trusted proxies, whom they name; of IPv6, its first 64 bits,
+/// since one customer has all of those. Where it is not known, nothing is limited. Counted for up to a
+/// million addresses, about 100 bytes each, while their budget is not whole.
+#[derive(Debug)]
+pub struct FailureBudget(Failures<DefaultClock>);
+
+impl FailureBudget {
+    /// How many invalid keys each address may send.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        Self(Failures::new(quota, DefaultClock::default()))
+    }
+}
+
+impl AttemptLimit for FailureBudget {
+    fn may_try(&self, from: IpAddr) -> Result<(), Duration> {
+        self.0.may_try(from)
+    }
+
+    fn failed(&self, from: IpAddr) {
+        self.0.failed(from);
+    }
+}
+
+struct Failures<C: Clock> {
+    counts: Counts<IpAddr, C>,
+    /// Who is not listened to, until when.
+    paused: RwLock<HashMap<IpAddr, C::Instant>>,
+}
+
+impl<C: Clock + Clone> Failures<C> {
+    fn new(quota: Quota, clock: C) -> Self {
+        Self { counts: Counts::new(quota, clock), paused: RwLock::default() }
+    }
+
+    fn may_try(&self, from: IpAddr) -> Result<(), Duration> {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(&until) = paused.get(&customer(from)) else { return Ok(()) };
+        let wait: Duration = until.duration_since(self.counts.clock.now()).into();
+        if wait.is_zero() { Ok(()) } else { Err(wait) }
+    }
+
+    fn failed(&self, from: IpAddr) {
+        let from = customer(from);
+        if self.counts.limiter.len() >= MOST_ADDRESSES {
+            return;
+        }
+        let Ok(standing) = self.counts.take(&from) else { return };
+        if standing.remaining > 0 {
+            return;
+        }
+        // It may send the next one when one has come back.
+        let now = self.counts.clock.now();
+        let until = now + self.counts.quota.interval().into();
+        let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+        paused.retain(|_, until| *until > now);
+        paused.insert(from, until);
+    }
+}
+
+impl<C: Clock> fmt::Debug for Failures<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failures").field("quota", &self.counts.quota).finish_non_exhaustive()
+    }
+}
+
+/// Whoever has an address, has all of these.
+fn customer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// A count for each of many.
+struct Counts<K: Hash + Eq + Clone, C: Clock = DefaultClock> {
+    quota: Quota,
+    clock: C,
+    limiter: RateLimiter<K, DefaultKeyedStateStore<K>, C, StateInformationMiddleware>,
+    taken: AtomicU32,
+}
+
+impl<K: Hash + Eq + Clone, C: Clock + Clone> Counts<K, C> {
+    fn new(quota: Quota, clock: C) -> Self {
+        let store = DefaultKeyedStateStore::default();
+        let limiter = RateLimiter::new(quota.governed(), store, clock.clone());
+        Self { quota, clock, limiter, taken: AtomicU32::new(0) }
+    }
+
+    fn take(&self, key: &K) -> Result<Standing, Standing> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) % NOW_AND_THEN == NOW_AND_THEN - 1
+            && self.limiter.len() > MANY
+        {
+            self.limiter.retain_recent();
+        }
+        let Quota { requests, window } = self.quota;
+        let standing = |remaining, reset_after| Standing {
+            quota: requests.get(),
+            window,
+            remaining,
+            reset_after,
+        };
+        match self.limiter.check_key(key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = requests.get().saturating_sub(remaining);
+                Ok(standing(remaining, self.quota.interval().saturating_mul(used)))
+            }
+            Err(until) => Err(standing(0, until.wait_time_from(self.clock.now()))),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, C: Clock> fmt::Debug for Counts<K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counts").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

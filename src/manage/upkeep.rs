@@ -1,0 +1,80 @@
+//! What wants looking after: rotations to finish, keys that end, keys that nobody uses.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{KeyManager, ManageError};
+use crate::record::{AccountId, KeyId, KeyRecord};
+
+impl KeyManager {
+    /// Ends the grace of a key that was rotated: it is dead when this returns, and its successor works on.
+    /// Look at the record's `last_used_at` first: it says when somebody last used the old key.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ManageError::NotFound); [`NotRotated`](ManageError::NotRotated), so that a mistaken id
+    /// does not end a key that has no successor; [`Store`](ManageError::Store).
+    pub async fn finish_rotation(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+    ) -> Result<(), ManageError> {
+        // A record that names its successor does so for good, so nothing can come in between.
+        self.get(account, id).await?.replaced_by.as_ref().ok_or(ManageError::NotRotated)?;
+        self.delete(account, id).await
+    }
+
+    /// The account's keys that work now and expire within this time, soonest first: for a message to their
+    /// owner. Keys in the grace of a rotation are among them, with their successor's id.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store).
+    pub async fn expiring(
+        &self,
+        account: &AccountId,
+        within: Duration,
+    ) -> Result<Vec<Arc<KeyRecord>>, ManageError> {
+        let now = self.now();
+        let soon = |end: SystemTime| now.checked_add(within).is_none_or(|soon| end <= soon);
+        let mut keys = self.list(account).await?;
+        keys.retain(|key| !key.is_expired(now) && key.expires_at.is_some_and(soon));
+        keys.sort_by_key(|key| key.expires_at);
+        Ok(keys)
+    }
+
+    /// The account's keys that work now and that nobody has used for this time: neither since they were
+    /// made nor since the last use that was [noted](crate::Usage). For an idle timeout, give them to
+    /// [`delete`](Self::delete) once a day:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_api_key::{AccountId, KeyManager, ManageError};
+    /// async fn delete_idle(manager: &KeyManager, account: &AccountId) -> Result<(), ManageError> {
+    ///     for key in manager.idle(account, Duration::from_secs(90 * 86_400)).await? {
+    ///         manager.delete(account, &key.id).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// Without a [`Usage`](crate::Usage) that collects, every key looks unused.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store).
+    pub async fn idle(
+        &self,
+        account: &AccountId,
+        unused_for: Duration,
+    ) -> Result<Vec<Arc<KeyRecord>>, ManageError> {
+        let now = self.now();
+        let unused = |key: &KeyRecord| {
+            let last = key.last_used_at.unwrap_or(key.created_at).max(key.created_at);
+            now.duration_since(last).is_ok_and(|time| time >= unused_for)
+        };
+        let mut keys = self.list(account).await?;
+        keys.retain(|key| !key.is_expired(now) && unused(key));
+        Ok(keys)
+    }
+}
