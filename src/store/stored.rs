@@ -19,6 +19,7 @@ pub(super) struct Stored<'a> {
     pub(super) name: &'a str,
     pub(super) environment: Option<&'a str>,
     pub(super) scopes: &'a str,
+    pub(super) sources: &'a str,
     pub(super) hint: &'a str,
     pub(super) created_at: i64,
     pub(super) expires_at: Option<i64>,
@@ -57,6 +58,7 @@ impl Stored<'_> {
         Ok(KeyRecord {
             environment: self.environment.map(str::parse).transpose()?,
             scopes: self.scopes.parse()?,
+            sources: self.sources.parse()?,
             hint: if self.hint.is_empty() { Hint::default() } else { self.hint.parse()? },
             expires_at: self.expires_at.map(time).transpose()?,
             replaced_by: self.replaced_by.map(str::parse).transpose()?,

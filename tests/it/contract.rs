@@ -17,10 +17,10 @@ use tower_api_key::store::contract::{
 };
 use tower_api_key::{
     Changes, Day, KeyRecord, KeyRegistry, MemoryStore, SharedRegistry, SqliteStore, Use, Version,
-    store_contract,
+    Written, store_contract,
 };
 
-use crate::support::{account, soon, time};
+use crate::support::{account, record, soon, time};
 
 store_contract!(memory, async || Subject::new(MemoryStore::new()));
 
@@ -123,6 +123,19 @@ async fn sqlite_forgets_old_changes() {
     sqlx::raw_sql(written).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     assert_old_changes_are_forgotten(Arc::new(store)).await;
+}
+
+/// What an older layout has: a live key of the account "a". In the newest layout it works from anywhere,
+/// and others may be bound to addresses.
+pub(crate) async fn bound_keys_are_kept_beside_what_was_there(store: &impl KeyRegistry) {
+    let [before] = store.list(&account("a")).await.unwrap().try_into().unwrap();
+    assert!(before.sources.is_anywhere());
+    let mut bound = record(&account("b"), time(0));
+    bound.sources = "192.0.2.0/24 2001:db8::1".parse().unwrap();
+    let written = store.insert(Arc::new(bound.clone()), 25).await.unwrap();
+    assert_eq!(written, Written::Done(()));
+    let [after] = store.list(&account("b")).await.unwrap().try_into().unwrap();
+    assert_eq!(after.sources, bound.sources);
 }
 
 /// What an older layout has: a live key of the account "a", last used 7 ms after 1970, and one, called

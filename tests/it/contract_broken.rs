@@ -53,6 +53,11 @@ fn assert_objects<F: Faulty, P: Future<Output = ()> + Send + 'static>(
 found_out! {
     forgets_scopes: ForgetsScopes by
         what_was_inserted_is_found_listed_and_got the_longest_texts_come_back_whole;
+    forgets_sources: ForgetsSources by
+        what_was_inserted_is_found_listed_and_got the_longest_texts_come_back_whole;
+    forgets_many_sources: ForgetsManySources by the_longest_texts_come_back_whole;
+    replace_forgets_sources: ReplaceForgetsSources by
+        replacing_ends_the_old_secret_and_keeps_everything_else;
     always_done: AlwaysDone by
         nothing_is_found_where_nothing_is deleting_leaves_a_tombstone_for_good
         of_many_deletions_one_is_done another_account_s_key_is_not_found;

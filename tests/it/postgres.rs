@@ -10,7 +10,7 @@ use tower_api_key::{
     PostgresStore, StoreError, Use, Written,
 };
 
-use crate::contract::uses_are_kept_of_what_was_there;
+use crate::contract::{bound_keys_are_kept_beside_what_was_there, uses_are_kept_of_what_was_there};
 use crate::servers::{PgBouncer, Postgres, Wire};
 use crate::support::{Log, account, digest, named, record, soon, text, time};
 
@@ -89,7 +89,7 @@ async fn tables_from_a_newer_version_are_refused_and_left_alone() {
     filled(&url).await;
     sql(&url, "UPDATE tower_api_key.layout SET number = 7").await;
     let refused = PostgresStore::connect(&url).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 3, .. }), "{refused:?}");
     assert_eq!(one::<i64>(&url, "SELECT count(*) FROM tower_api_key.secrets").await, 3);
 }
 
@@ -122,8 +122,35 @@ async fn tables_of_the_first_layout_are_brought_to_the_newest() {
     for store in opened {
         store.await.unwrap().unwrap().close();
     }
-    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 2);
+    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 3);
     let store = PostgresStore::connect(&url).await.unwrap();
+    uses_are_kept_of_what_was_there(&store, &live, &left).await;
+}
+
+#[tokio::test]
+async fn tables_of_the_second_layout_are_brought_to_the_newest() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.fresh_database().await;
+    let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
+    let digest =
+        live.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "CREATE SCHEMA tower_api_key; {}; {}; UPDATE tower_api_key.layout SET number = 2;
+         INSERT INTO tower_api_key.accounts VALUES ('a');
+         INSERT INTO tower_api_key.secrets VALUES
+             ('\\x{}', '\\x{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, 7, NULL, NULL),
+             ('\\x{}', NULL, '{}', 'a', 'Left', NULL, '', '', 5, NULL, NULL, NULL, 6, 'deleted')",
+        include_str!("../../src/store/postgres/layout-1.sql"),
+        include_str!("../../src/store/postgres/layout-2.sql"),
+        live.fingerprint(),
+        live.id,
+        left.fingerprint(),
+        left.id,
+    );
+    sql(&url, &statements).await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 3);
+    bound_keys_are_kept_beside_what_was_there(&store).await;
     uses_are_kept_of_what_was_there(&store, &live, &left).await;
 }
 
@@ -197,6 +224,8 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
         "expires_at = -9223372036854775808",
         "environment = 'NOT ONE'",
         "scopes = 'a  b'",
+        "sources = 'here'",
+        "sources = '0.0.0.0/0'",
         "last_used_from = 'here'",
         "last_used_agent = '\\x00'",
         "ended_at = 5, ended_by = 'magic', digest = NULL",

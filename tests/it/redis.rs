@@ -705,6 +705,8 @@ async fn a_damaged_record_is_passed_over_loudly_still_counts_and_can_be_deleted(
         ("created_at ", "ended_at 5\nended_by deleted\ncreated_at "),
         ("created_at ", "environment NOT ONE\ncreated_at "),
         ("created_at ", "replaced_by ../etc\ncreated_at "),
+        ("created_at ", "sources here\ncreated_at "),
+        ("created_at ", "sources 0.0.0.0/0\ncreated_at "),
         ("created_at ", "last_used_from here\ncreated_at "),
         ("created_at ", "last_used_agent 00\ncreated_at "),
         ("scopes ", "scopes a  b"),

@@ -9,7 +9,7 @@ use tower_api_key::{
     StoreError, Use, Version, Written,
 };
 
-use crate::contract::uses_are_kept_of_what_was_there;
+use crate::contract::{bound_keys_are_kept_beside_what_was_there, uses_are_kept_of_what_was_there};
 use crate::support::{Log, account, named, record, soon, text, time};
 
 async fn sql(path: &Path, statements: &'static str) {
@@ -64,7 +64,7 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
     sql(&path, "PRAGMA user_version = 7").await;
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 3, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 4, .. }), "{refused:?}");
     assert!(refused.to_string().contains("layout 7"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
@@ -126,6 +126,35 @@ async fn a_file_of_the_second_layout_is_brought_to_the_newest() {
     store.close().await;
     let store = SqliteStore::open(&path).await.unwrap();
     assert_eq!(store.usage(&account("a"), Day::of(time(9))).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_file_of_the_third_layout_is_brought_to_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
+    let digest =
+        live.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "{}; {}; {}; PRAGMA application_id = {}; PRAGMA user_version = 3;
+         INSERT INTO secrets VALUES
+             (x'{}', x'{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, NULL, NULL, 7, NULL, NULL),
+             (x'{}', NULL, '{}', 'a', 'Left', NULL, '', '', 5, NULL, NULL, 6, 'deleted', NULL, NULL, NULL)",
+        include_str!("../../src/store/sqlite/layout-1.sql"),
+        include_str!("../../src/store/sqlite/layout-2.sql"),
+        include_str!("../../src/store/sqlite/layout-3.sql"),
+        0x616b_6579,
+        live.fingerprint(),
+        live.id,
+        left.fingerprint(),
+        left.id,
+    );
+    sql(&path, Box::leak(statements.into_boxed_str())).await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    bound_keys_are_kept_beside_what_was_there(&store).await;
+    uses_are_kept_of_what_was_there(&store, &live, &left).await;
+    store.close().await;
+    SqliteStore::open(&path).await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -198,6 +227,8 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
         "UPDATE secrets SET expires_at = -9223372036854775808",
         "UPDATE secrets SET environment = 'NOT ONE'",
         "UPDATE secrets SET scopes = 'a  b'",
+        "UPDATE secrets SET sources = 'here'",
+        "UPDATE secrets SET sources = '0.0.0.0/0'",
         "UPDATE secrets SET last_used_from = 'here'",
         "UPDATE secrets SET last_used_agent = x'00'",
         "UPDATE secrets SET ended_at = 5, ended_by = 'magic', digest = NULL",

@@ -15,6 +15,7 @@ pub async fn what_was_inserted_is_found_listed_and_got(store: Store) {
     let mut full = record(&account("b"), time(1));
     full.environment = Some("live".parse().unwrap());
     full.scopes = "a:read b:write".parse().unwrap();
+    full.sources = "192.0.2.1 2001:db8::/32".parse().unwrap();
     full.hint = "acme_live_…abcd".parse().unwrap();
     full.expires_at = Some(time(100));
     full.replaced_by = Some(bare.id.clone());

@@ -14,6 +14,7 @@ fn full(owner: &str) -> KeyRecord {
     KeyRecord {
         environment: Some("live".parse().unwrap()),
         scopes: "a:read b:write".parse().unwrap(),
+        sources: "192.0.2.1 2001:db8::/32".parse().unwrap(),
         hint: "acme_live_…abcd".parse().unwrap(),
         expires_at: Some(time(100)),
         ..record(&account(owner), time(0))

@@ -7,7 +7,7 @@ use super::given::{
     Store, account, assert_done, assert_shown, ended, insert, live, record, said, secret, shown,
     time,
 };
-use crate::record::{AccountId, EndCause, Hint, KeyId, KeyName, KeyRecord, Scope, Scopes};
+use crate::record::{AccountId, EndCause, Hint, KeyId, KeyName, KeyRecord, Scope, Scopes, Sources};
 use crate::store::{Use, Written};
 
 /// Legible texts that other programs take for something else.
@@ -89,11 +89,16 @@ pub async fn the_longest_texts_come_back_whole(store: Store) {
             .parse()
             .unwrap()
     };
+    // All of them with every digit that an address can have, and a length.
+    let block =
+        |number| format!("2001:1db8:1111:1111:1111:1111:1111:{:x}/127", 0x1000 + 2 * number);
+    let blocks: Vec<_> = (0..Sources::MOST).map(block).collect();
     let longest = KeyRecord {
         id: "aZ09_-".repeat(11)[..64].parse().unwrap(),
         name: "🔑".repeat(100).parse().unwrap(),
         environment: Some("z9".repeat(8).parse().unwrap()),
         scopes: Scopes::new((0..64).map(scope)).unwrap(),
+        sources: blocks.join(" ").parse().unwrap(),
         hint: "🔑".repeat(64).parse().unwrap(),
         ..record(&account(&"🏢".repeat(255)), time(0))
     };

@@ -15,7 +15,7 @@ use crate::store::{Change, Entry, KeyUsage, Version};
 /// formats and under every setting of the server.
 macro_rules! columns {
     () => {
-        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, encode(last_used_agent, 'hex') AS last_used_agent, ended_at, ended_by"
+        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, encode(last_used_agent, 'hex') AS last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -109,6 +109,7 @@ fn read(row: &PgRow) -> Result<Entry, Unreadable> {
         name: row.try_get("name")?,
         environment: row.try_get("environment")?,
         scopes: row.try_get("scopes")?,
+        sources: row.try_get("sources")?,
         hint: row.try_get("hint")?,
         created_at: row.try_get("created_at")?,
         expires_at: row.try_get("expires_at")?,

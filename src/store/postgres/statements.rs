@@ -132,9 +132,9 @@ pub(super) async fn file(
 ) -> Result<bool, sqlx::Error> {
     let filed = query(
         "INSERT INTO tower_api_key.secrets
-            (fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at,
-             expires_at, replaced_by, last_used_at, last_used_from, last_used_agent)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            (fingerprint, digest, key_id, account, name, environment, scopes, sources, hint,
+             created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT DO NOTHING",
     )
     .bind(record.fingerprint().as_bytes().to_vec())
@@ -144,6 +144,7 @@ pub(super) async fn file(
     .bind(record.name.as_str())
     .bind(record.environment.as_ref().map(Environment::as_str))
     .bind(record.scopes.to_string())
+    .bind(record.sources.to_string())
     .bind(record.hint.as_str())
     .bind(milliseconds(record.created_at))
     .bind(record.expires_at.map(milliseconds))

@@ -37,6 +37,8 @@ pub(super) fn text(record: &KeyRecord) -> String {
         let _ = value.map(|value| writeln!(text, "{field} {value}"));
     };
     add("environment", record.environment.as_ref().map(ToString::to_string));
+    let sources = Some(&record.sources).filter(|sources| !sources.is_anywhere());
+    add("sources", sources.map(ToString::to_string));
     add("expires_at", record.expires_at.map(|time| milliseconds(time).to_string()));
     add("replaced_by", record.replaced_by.as_ref().map(ToString::to_string));
     add("last_used_at", record.last_used_at.map(|time| milliseconds(time).to_string()));
@@ -145,6 +147,7 @@ pub(super) fn read(fingerprint: Fingerprint, text: &[u8]) -> Result<Entry, Damag
     Ok(Entry::Live(Arc::new(KeyRecord {
         environment: fields.find("environment").map(str::parse).transpose()?,
         scopes: fields.get("scopes")?.parse()?,
+        sources: fields.find("sources").map(str::parse).transpose()?.unwrap_or_default(),
         hint: hint(fields.get("hint")?)?,
         expires_at: fields.find("expires_at").map(time).transpose()?,
         replaced_by: fields.find("replaced_by").map(str::parse).transpose()?,
@@ -162,7 +165,7 @@ impl<'a> Fields<'a> {
     fn of(text: &'a [u8]) -> Result<Self, Damage> {
         let text = str::from_utf8(text).map_err(|_| Damage::Value("text"))?;
         let lines = text.strip_suffix('\n').ok_or(Damage::Value("end of the text"))?.split('\n');
-        let mut fields = Vec::with_capacity(12);
+        let mut fields = Vec::with_capacity(14);
         for line in lines {
             let (name, value) = line.split_once(' ').ok_or(Damage::Value("field"))?;
             if fields.iter().any(|(other, _)| *other == name) {

@@ -14,12 +14,16 @@ use super::unavailable;
 use crate::store::StoreError;
 
 /// Each layout is reached from the one before it; the first from an empty file.
-const LAYOUTS: &[&str] =
-    &[include_str!("layout-1.sql"), include_str!("layout-2.sql"), include_str!("layout-3.sql")];
+const LAYOUTS: &[&str] = &[
+    include_str!("layout-1.sql"),
+    include_str!("layout-2.sql"),
+    include_str!("layout-3.sql"),
+    include_str!("layout-4.sql"),
+];
 
 /// The newest layout, kept in the file's `user_version`.
-const NEWEST: i64 = 3;
-const _: () = assert!(LAYOUTS.len() == 3, "NEWEST counts the layouts");
+const NEWEST: i64 = 4;
+const _: () = assert!(LAYOUTS.len() == 4, "NEWEST counts the layouts");
 
 /// Marks a file as this crate's, in its `application_id`: "akey".
 const APPLICATION: i64 = 0x616b_6579;

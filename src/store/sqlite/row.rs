@@ -14,7 +14,7 @@ use crate::store::{Change, Entry, KeyUsage, Version};
 /// What [`entry`] wants to be selected, and what a new row is given, in this order.
 macro_rules! columns {
     () => {
-        "fingerprint, digest, key_id, account, name, environment, scopes, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent, ended_at, ended_by"
+        "fingerprint, digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -93,6 +93,7 @@ fn read(row: &SqliteRow) -> Result<Entry, Unreadable> {
         name: row.try_get("name")?,
         environment: row.try_get("environment")?,
         scopes: row.try_get("scopes")?,
+        sources: row.try_get("sources")?,
         hint: row.try_get("hint")?,
         created_at: row.try_get("created_at")?,
         expires_at: row.try_get("expires_at")?,

@@ -54,7 +54,7 @@ pub(super) async fn file(
         "INSERT INTO secrets (",
         columns!(),
         ")
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, NULL, NULL)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, NULL, NULL)
          ON CONFLICT DO NOTHING"
     ))
     .bind(record.fingerprint().as_bytes().as_slice())
@@ -64,6 +64,7 @@ pub(super) async fn file(
     .bind(record.name.as_str())
     .bind(record.environment.as_ref().map(Environment::as_str))
     .bind(record.scopes.to_string())
+    .bind(record.sources.to_string())
     .bind(record.hint.as_str())
     .bind(milliseconds(record.created_at))
     .bind(record.expires_at.map(milliseconds))

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tower_api_key::{
     AccountId, Entry, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry as _, Lookup, NewSecret,
-    Scopes, Use, Written,
+    Scopes, Sources, Use, Written,
 };
 
 use super::faulty::{Said, edited, fault, found};
@@ -21,6 +21,46 @@ fault! {
     ForgetsScopes {
         async fn insert(&self, record: Arc<KeyRecord>, limit: usize) -> Said<()> {
             self.good.insert(edited(&record, |it| it.scopes = Scopes::default()), limit).await
+        }
+    }
+}
+
+fault! {
+    /// Has no column for addresses: a key that was bound to some works from anywhere.
+    ForgetsSources {
+        async fn insert(&self, record: Arc<KeyRecord>, limit: usize) -> Said<()> {
+            self.good.insert(edited(&record, |it| it.sources = Sources::default()), limit).await
+        }
+    }
+}
+
+fault! {
+    /// Has a column for eight of them.
+    ForgetsManySources {
+        async fn insert(&self, record: Arc<KeyRecord>, limit: usize) -> Said<()> {
+            let sources = record.sources.to_string();
+            let first: Vec<_> = sources.split(' ').take(8).collect();
+            let first = first.join(" ").parse().unwrap();
+            self.good.insert(edited(&record, |it| it.sources = first), limit).await
+        }
+    }
+}
+
+fault! {
+    ReplaceForgetsSources {
+        async fn replace(
+            &self,
+            account: &AccountId,
+            id: &KeyId,
+            secret: NewSecret,
+            at: SystemTime,
+        ) -> Said<Arc<KeyRecord>> {
+            Ok(match self.good.replace(account, id, secret, at).await? {
+                Written::Done(record) => {
+                    Written::Done(edited(&record, |it| it.sources = Sources::default()))
+                }
+                written => written,
+            })
         }
     }
 }

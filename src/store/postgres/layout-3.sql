@@ -1,0 +1,2 @@
+-- Where a key may be used from; nothing is anywhere.
+ALTER TABLE tower_api_key.secrets ADD COLUMN sources TEXT NOT NULL DEFAULT '';

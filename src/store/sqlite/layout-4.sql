@@ -1,0 +1,2 @@
+-- Where a key may be used from; nothing is anywhere.
+ALTER TABLE secrets ADD COLUMN sources TEXT NOT NULL DEFAULT '';
