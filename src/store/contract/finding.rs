@@ -19,6 +19,7 @@ pub async fn what_was_inserted_is_found_listed_and_got(store: Store) {
     full.hint = "acme_live_…abcd".parse().unwrap();
     full.expires_at = Some(time(100));
     full.replaced_by = Some(bare.id.clone());
+    full.replaced_at = Some(time(7));
     full.last_used_at = Some(time(50));
     let full = insert(&store, full).await;
     for made in [bare, full] {

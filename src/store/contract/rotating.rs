@@ -23,6 +23,7 @@ pub async fn rotating_files_the_successor_and_limits_the_old(store: Store) {
     let expected = KeyRecord {
         expires_at: Some(time(70)),
         replaced_by: Some(successor.id.clone()),
+        replaced_at: Some(time(10)),
         ..(*old).clone()
     };
     assert_shown(&store, &expected).await;

@@ -15,7 +15,7 @@ use crate::store::{Change, Entry, KeyUsage, Version};
 /// formats and under every setting of the server.
 macro_rules! columns {
     () => {
-        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, encode(last_used_agent, 'hex') AS last_used_agent, ended_at, ended_by"
+        "encode(fingerprint, 'hex') AS fingerprint, encode(digest, 'hex') AS digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, replaced_at, last_used_at, last_used_from, encode(last_used_agent, 'hex') AS last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -114,6 +114,7 @@ fn read(row: &PgRow) -> Result<Entry, Unreadable> {
         created_at: row.try_get("created_at")?,
         expires_at: row.try_get("expires_at")?,
         replaced_by: row.try_get("replaced_by")?,
+        replaced_at: row.try_get("replaced_at")?,
         last_used_at: row.try_get("last_used_at")?,
         last_used_from: row.try_get("last_used_from")?,
         last_used_agent: agent.as_ref().map(<[u8; 8]>::as_slice),

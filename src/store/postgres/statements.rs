@@ -133,8 +133,9 @@ pub(super) async fn file(
     let filed = query(
         "INSERT INTO tower_api_key.secrets
             (fingerprint, digest, key_id, account, name, environment, scopes, sources, hint,
-             created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+             created_at, expires_at, replaced_by, replaced_at, last_used_at, last_used_from,
+             last_used_agent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT DO NOTHING",
     )
     .bind(record.fingerprint().as_bytes().to_vec())
@@ -149,6 +150,7 @@ pub(super) async fn file(
     .bind(milliseconds(record.created_at))
     .bind(record.expires_at.map(milliseconds))
     .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .bind(record.replaced_at.map(milliseconds))
     .bind(record.last_used_at.map(milliseconds))
     .bind(record.last_used_from.map(|address| address.to_string()))
     .bind(record.last_used_agent.map(|agent| agent.as_bytes().to_vec()))
@@ -189,11 +191,13 @@ pub(super) async fn supersede(
     };
     let superseded = old.superseded(successor.id.clone(), successor.created_at, grace_ends);
     query(
-        "UPDATE tower_api_key.secrets SET expires_at = $2, replaced_by = $3 WHERE fingerprint = $1",
+        "UPDATE tower_api_key.secrets SET expires_at = $2, replaced_by = $3, replaced_at = $4
+         WHERE fingerprint = $1",
     )
     .bind(old.fingerprint().as_bytes().to_vec())
     .bind(superseded.expires_at.map(milliseconds))
     .bind(successor.id.as_str())
+    .bind(superseded.replaced_at.map(milliseconds))
     .execute(connection)
     .await?;
     Ok(())

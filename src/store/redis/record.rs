@@ -41,6 +41,7 @@ pub(super) fn text(record: &KeyRecord) -> String {
     add("sources", sources.map(ToString::to_string));
     add("expires_at", record.expires_at.map(|time| milliseconds(time).to_string()));
     add("replaced_by", record.replaced_by.as_ref().map(ToString::to_string));
+    add("replaced_at", record.replaced_at.map(|time| milliseconds(time).to_string()));
     add("last_used_at", record.last_used_at.map(|time| milliseconds(time).to_string()));
     add("last_used_from", record.last_used_from.map(|address| address.to_string()));
     add("last_used_agent", record.last_used_agent.map(|agent| agent.to_string()));
@@ -151,6 +152,7 @@ pub(super) fn read(fingerprint: Fingerprint, text: &[u8]) -> Result<Entry, Damag
         hint: hint(fields.get("hint")?)?,
         expires_at: fields.find("expires_at").map(time).transpose()?,
         replaced_by: fields.find("replaced_by").map(str::parse).transpose()?,
+        replaced_at: fields.find("replaced_at").map(time).transpose()?,
         last_used_at: fields.find("last_used_at").map(time).transpose()?,
         last_used_from: fields.find("last_used_from").map(address).transpose()?,
         last_used_agent: fields.find("last_used_agent").map(agent).transpose()?,
@@ -165,7 +167,7 @@ impl<'a> Fields<'a> {
     fn of(text: &'a [u8]) -> Result<Self, Damage> {
         let text = str::from_utf8(text).map_err(|_| Damage::Value("text"))?;
         let lines = text.strip_suffix('\n').ok_or(Damage::Value("end of the text"))?.split('\n');
-        let mut fields = Vec::with_capacity(14);
+        let mut fields = Vec::with_capacity(15);
         for line in lines {
             let (name, value) = line.split_once(' ').ok_or(Damage::Value("field"))?;
             if fields.iter().any(|(other, _)| *other == name) {

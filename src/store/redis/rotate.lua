@@ -21,6 +21,7 @@ if grace_ends ~= '' then
     superseded = set(superseded, 'expires_at', grace_ends)
   end
   superseded = set(superseded, 'replaced_by', successor)
+  superseded = set(superseded, 'replaced_at', now)
 end
 note(kept, {old, fingerprint})
 if grace_ends ~= '' then

@@ -14,7 +14,7 @@ use crate::store::{Change, Entry, KeyUsage, Version};
 /// What [`entry`] wants to be selected, and what a new row is given, in this order.
 macro_rules! columns {
     () => {
-        "fingerprint, digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, last_used_at, last_used_from, last_used_agent, ended_at, ended_by"
+        "fingerprint, digest, key_id, account, name, environment, scopes, sources, hint, created_at, expires_at, replaced_by, replaced_at, last_used_at, last_used_from, last_used_agent, ended_at, ended_by"
     };
 }
 pub(super) use columns;
@@ -98,6 +98,7 @@ fn read(row: &SqliteRow) -> Result<Entry, Unreadable> {
         created_at: row.try_get("created_at")?,
         expires_at: row.try_get("expires_at")?,
         replaced_by: row.try_get("replaced_by")?,
+        replaced_at: row.try_get("replaced_at")?,
         last_used_at: row.try_get("last_used_at")?,
         last_used_from: row.try_get("last_used_from")?,
         last_used_agent: row.try_get("last_used_agent")?,

@@ -54,7 +54,7 @@ pub(super) async fn file(
         "INSERT INTO secrets (",
         columns!(),
         ")
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, NULL, NULL)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, NULL, NULL)
          ON CONFLICT DO NOTHING"
     ))
     .bind(record.fingerprint().as_bytes().as_slice())
@@ -69,6 +69,7 @@ pub(super) async fn file(
     .bind(milliseconds(record.created_at))
     .bind(record.expires_at.map(milliseconds))
     .bind(record.replaced_by.as_ref().map(KeyId::as_str))
+    .bind(record.replaced_at.map(milliseconds))
     .bind(record.last_used_at.map(milliseconds))
     .bind(record.last_used_from.map(|address| address.to_string()))
     .bind(record.last_used_agent.as_ref().map(|agent| agent.as_bytes().as_slice()))
@@ -90,12 +91,16 @@ pub(super) async fn supersede(
         return Ok(());
     };
     let superseded = old.superseded(successor.id.clone(), successor.created_at, grace_ends);
-    sqlx::query("UPDATE secrets SET expires_at = ?2, replaced_by = ?3 WHERE fingerprint = ?1")
-        .bind(old.fingerprint().as_bytes().as_slice())
-        .bind(superseded.expires_at.map(milliseconds))
-        .bind(successor.id.as_str())
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE secrets SET expires_at = ?2, replaced_by = ?3, replaced_at = ?4
+         WHERE fingerprint = ?1",
+    )
+    .bind(old.fingerprint().as_bytes().as_slice())
+    .bind(superseded.expires_at.map(milliseconds))
+    .bind(successor.id.as_str())
+    .bind(superseded.replaced_at.map(milliseconds))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
