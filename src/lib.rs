@@ -47,6 +47,7 @@
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
 //! | `limits` | [`limits`]`::{RateLimit, FailureBudget}`: how often keys are used, and tried that are none |
+//! | `cli` | the program `tower-api-key`: create, list, rotate, delete, verify, from the command line |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
 //! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
 //!

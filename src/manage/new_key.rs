@@ -52,6 +52,14 @@ impl NewKey {
     /// Where the key may be used from; from elsewhere it is refused like an unknown one. The layer must
     /// know where requests come from: by the socket's peer or a trusted proxy's word
     /// ([`Transport`](crate::Transport)). Where it does not, such a key is refused.
+    ///
+    /// ```
+    /// use tower_api_key::NewKey;
+    ///
+    /// let office = NewKey::new("Office".parse()?).with_sources("203.0.113.0/24 2001:db8::7".parse()?);
+    /// # let _ = office;
+    /// # Ok::<_, tower_api_key::InvalidText>(())
+    /// ```
     pub fn with_sources(mut self, sources: Sources) -> Self {
         self.sources = sources;
         self

@@ -10,6 +10,20 @@ impl KeyManager {
     /// Ends the grace of a key that was rotated: it is dead when this returns, and its successor works on.
     /// Look at the record's `last_used_at` first: it says when somebody last used the old key.
     ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use tower_api_key::{AccountId, KeyId, KeyManager, ManageError};
+    /// /// Ends the old key when nobody has used it for an hour.
+    /// async fn finish(manager: &KeyManager, account: &AccountId, old: &KeyId) -> Result<bool, ManageError> {
+    ///     let last = manager.get(account, old).await?.last_used_at;
+    ///     let unused = last.is_none_or(|last| last + Duration::from_secs(3600) < SystemTime::now());
+    ///     if unused {
+    ///         manager.finish_rotation(account, old).await?;
+    ///     }
+    ///     Ok(unused)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NotFound`](ManageError::NotFound); [`NotRotated`](ManageError::NotRotated), so that a mistaken id

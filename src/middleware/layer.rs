@@ -158,6 +158,16 @@ impl ApiKeyLayer {
     ///
     /// A key that was [rotated](crate::KeyManager::rotate) is told of without this, for as long as it still
     /// works: `Deprecation` (RFC 9745) says since when it has a successor, `Sunset` (RFC 8594) when it ends.
+    /// Both headers are about resources in their RFCs; here they are about the credential.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_api_key::{ApiKeyLayer, MemoryStore};
+    ///
+    /// let two_weeks = Duration::from_secs(14 * 86_400);
+    /// let layer = ApiKeyLayer::new(MemoryStore::new()).with_expiry_header(two_weeks);
+    /// # let _ = layer;
+    /// ```
     pub fn with_expiry_header(self, within: Duration) -> Self {
         self.with(|guard| guard.notices.expiry_within = Some(within))
     }
@@ -168,6 +178,19 @@ impl ApiKeyLayer {
     /// must do with `Option<Identity>` meanwhile.
     ///
     /// Says so in an error event when it is called, and once a minute while requests come.
+    ///
+    /// ```
+    /// use tower_api_key::{ApiKeyLayer, KeyEvent, MemoryStore};
+    ///
+    /// let layer = ApiKeyLayer::new(MemoryStore::new())
+    ///     .dangerously_in_shadow_mode()
+    ///     .with_events(|event: &KeyEvent<'_>| {
+    ///         if let KeyEvent::Passed { rejection } = event {
+    ///             println!("would be refused: {rejection}");
+    ///         }
+    ///     });
+    /// # let _ = layer;
+    /// ```
     pub fn dangerously_in_shadow_mode(self) -> Self {
         tracing::error!(target: "tower_api_key", "SHADOW MODE: no request is refused");
         self.with(|guard| guard.shadow = Some(Arc::default()))

@@ -11,6 +11,7 @@ mod asks;
 mod axum;
 mod browser;
 mod cache;
+mod cli;
 mod console;
 mod contract;
 mod contract_broken;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, mpsc};
@@ -308,19 +308,27 @@ pub(crate) fn cargo() -> Command {
 
 /// The example's executable, built now if it is not up to date.
 pub(crate) fn path_of(example: &str) -> PathBuf {
+    programs().join("examples").join(example)
+}
+
+/// The operators' program, likewise.
+pub(crate) fn path_of_cli() -> PathBuf {
+    programs().join("tower-api-key")
+}
+
+fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
+    BUILT.get_or_init(|| {
         // target/debug/deps/it-… → target/debug
         let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
         let target = profile.parent().unwrap().to_owned();
         let mut build = cargo();
-        build.args(["build", "--examples", "--target-dir"]).arg(target);
+        build.args(["build", "--examples", "--bins", "--all-features", "--target-dir"]).arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");
         }
         assert!(build.status().unwrap().success(), "the examples do not build");
-        profile.join("examples")
-    });
-    folder.join(example)
+        profile
+    })
 }

@@ -168,7 +168,9 @@ fn modules() -> BTreeMap<String, String> {
     };
     let is_test = |name: &String| name.ends_with("/tests");
     let named = files.iter().map(|path| (module(path), code(&fs::read_to_string(path).unwrap())));
-    named.filter(|(name, _)| !is_test(name) && name != "lib").collect()
+    // Programs see of the crate what everybody sees.
+    let is_program = |name: &str| name.starts_with("bin/");
+    named.filter(|(name, _)| !is_test(name) && !is_program(name) && name != "lib").collect()
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {

@@ -1,0 +1,148 @@
+//! What is done.
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+use tower_api_key::{
+    AccountId, IssuedKey, KeyFormat, KeyId, KeyManager, KeyPrefix, KeyRegistry, KeyVerifier,
+    ManageError, NewKey, Refusal, Scopes,
+};
+
+use crate::arguments::{Arguments, Command, Create, Making, Rotate};
+use crate::{show, store};
+
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Longer than any key, with a line's end.
+const MOST_READ: u64 = 1_024;
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { store, json, command } = arguments;
+    let makes_keys = matches!(command, Command::Create(_));
+    let store = store::open(store, makes_keys).await?;
+    match command {
+        Command::Create(new) => create(store, new, json).await?,
+        Command::Rotate(old) => rotate(store, old, json).await?,
+        Command::List { account } => {
+            let keys = store.list(&account.account).await?;
+            show::keys(&keys, json)?;
+        }
+        Command::Delete { account, ids, yes } => {
+            return delete(store, &account.account, &ids, yes).await;
+        }
+        Command::Verify => return verify(store, json).await,
+        Command::Completions { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn manager(store: Arc<dyn KeyRegistry>, making: Making) -> KeyManager {
+    KeyManager::new(store, making.prefix).with_limit(making.limit)
+}
+
+async fn create(store: Arc<dyn KeyRegistry>, wanted: Create, json: bool) -> Result<(), Failure> {
+    let Create { account, name, making, environment, scopes, sources, expires } = wanted;
+    let mut new = NewKey::new(name).with_scopes(Scopes::new(scopes)?).with_sources(sources);
+    if let Some(environment) = environment {
+        new = new.with_environment(environment);
+    }
+    if let Some(expires) = expires {
+        new = new.with_expires_at(expires.0);
+    }
+    let manager = manager(store, making);
+    let issued = manager.create(&account.account, new).await?;
+    hand_over(&manager, issued, json).await
+}
+
+async fn rotate(store: Arc<dyn KeyRegistry>, wanted: Rotate, json: bool) -> Result<(), Failure> {
+    let Rotate { account, id, grace, making } = wanted;
+    let manager = manager(store, making);
+    let issued = manager.rotate(&account.account, &id, grace.0).await?;
+    hand_over(&manager, issued, json).await
+}
+
+/// Writes a new key to the standard output. One that nobody could read is deleted again.
+async fn hand_over(manager: &KeyManager, issued: IssuedKey, json: bool) -> Result<(), Failure> {
+    let (record, key) = issued.into_parts();
+    let key = key.reveal();
+    let written = if json {
+        let mut shown = show::key(&record);
+        shown["api_key"] = json!(key.as_str());
+        writeln!(io::stdout(), "{shown}")
+    } else {
+        writeln!(io::stdout(), "{}", key.as_str())
+    };
+    if let Err(failure) = written.and_then(|()| io::stdout().flush()) {
+        manager.delete(&record.account, &record.id).await?;
+        return Err(
+            format!("the key could not be written, and was deleted again: {failure}").into()
+        );
+    }
+    if !json {
+        eprintln!("{} ({}): this is the only time that the key is shown.", record.name, record.id);
+    }
+    Ok(())
+}
+
+async fn delete(
+    store: Arc<dyn KeyRegistry>,
+    account: &AccountId,
+    ids: &[KeyId],
+    yes: bool,
+) -> Result<ExitCode, Failure> {
+    // Nothing is made here, so no prefix is needed.
+    let manager = KeyManager::new(store, "none".parse::<KeyPrefix>()?);
+    for id in ids {
+        let record = manager.get(account, id).await.map_err(|error| of(id, error))?;
+        eprintln!("{} ({id})", record.name);
+    }
+    if !yes && !confirmed()? {
+        eprintln!("nothing was deleted");
+        return Ok(ExitCode::FAILURE);
+    }
+    for id in ids {
+        manager.delete(account, id).await.map_err(|error| of(id, error))?;
+        eprintln!("deleted {id}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of(id: &KeyId, error: ManageError) -> Failure {
+    match error {
+        ManageError::NotFound => format!("the account has no key {id}").into(),
+        error => error.into(),
+    }
+}
+
+fn confirmed() -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err("deleting asks first: answer with --yes where there is no terminal".into());
+    }
+    eprint!("Any application that uses these loses access immediately. Delete them? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn verify(store: Arc<dyn KeyRegistry>, json: bool) -> Result<ExitCode, Failure> {
+    let mut text = String::new();
+    io::stdin().take(MOST_READ).read_to_string(&mut text)?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    match KeyVerifier::new(store).with_key_format(KeyFormat::Any).verify(text).await {
+        Ok(caller) => {
+            show::caller(&caller, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // "No" and "broken" are different.
+        Err(rejection) if rejection.kind().refusal() == Refusal::Unavailable => {
+            Err(rejection.into())
+        }
+        Err(rejection) => {
+            show::rejection(&rejection, json)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
