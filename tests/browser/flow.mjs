@@ -132,7 +132,9 @@ test('rename, rotate, regenerate, delete', async () => {
   await page.getByText('Any application using this key will immediately lose access.').waitFor();
   await press(page, 'Cancel');
   await page.getByText('2 of 25 active').waitFor();
-  await old.getByRole('button', { name: 'Delete Exporter' }).click();
+  await old.getByRole('button', { name: 'More actions for Exporter' }).click();
+  await press(page, 'Finish rotation now');
+  await page.getByRole('dialog', { name: 'Delete Key' }).waitFor();
   await press(page, 'Delete key');
   await said(page, '“Exporter” was deleted.');
   await page.getByText('1 of 25 active').waitFor();

@@ -109,6 +109,10 @@ fn actions(id: &str, name: &str, status: &Status) -> Markup {
                 button type="button" data-action="rotate" { "Rotate" }
                 button type="button" data-action="regenerate" { "Regenerate" }
             }
+            @if matches!(status, Status::Replaced(_)) {
+                // Its successor is there: what is left of it is deleted, behind the same warning.
+                button type="button" data-action="delete" { "Finish rotation now" }
+            }
         }
     }
 }
