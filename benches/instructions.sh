@@ -4,7 +4,7 @@
 #     benches/instructions.sh REVISION
 #
 # valgrind counts; it has no SHA instructions, so the hash is done in software there and would drown the
-# rest. What is compared is accepting without the hash and without what the bare inner service costs.
+# rest. So two things are compared: all that the layer adds, and that without the hash.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 revision=$(git rev-parse --short "$1")
@@ -15,15 +15,29 @@ rm -rf "$work/then"
 mkdir -p "$work"
 trap 'git worktree remove --force "$work/then"' EXIT
 git worktree add --quiet --detach "$work/then" "$revision"
-cp benches/instructions.rs "$work/then/benches/"
-grep -q 'name = "instructions"' "$work/then/Cargo.toml" ||
-    printf '\n[[bench]]\nname = "instructions"\nharness = false\n' >> "$work/then/Cargo.toml"
 
-# The program at a path.
+# Builds the program against the crate in a folder, without its features, as a service that counts
+# instructions is built.
 build() {
-    (cd "$1" && CARGO_TARGET_DIR=$work/target cargo build --release --bench instructions \
-        --message-format=json 2> /dev/null) |
-        sed -n 's/.*"executable":"\([^"]*instructions[^"]*\)".*/\1/p' | tail -1
+    mkdir -p "$work/program-$1/src"
+    cp benches/instructions.rs "$work/program-$1/src/main.rs"
+    cp Cargo.lock "$work/program-$1/"
+    cat > "$work/program-$1/Cargo.toml" << TOML
+[package]
+name = "program-$1"
+version = "0.0.0"
+edition = "2024"
+[dependencies]
+http = "1"
+tokio = { version = "1", features = ["macros", "rt"] }
+tower = "0.5"
+tower-api-key = { path = "$2", default-features = false }
+[profile.release]
+lto = "fat"
+codegen-units = 1
+[workspace]
+TOML
+    CARGO_TARGET_DIR=$work/target cargo build --quiet --release --manifest-path "$work/program-$1/Cargo.toml"
 }
 # Instructions of a run.
 count() {
@@ -33,19 +47,19 @@ count() {
 # Instructions of one of many.
 each() { echo $((($(count "$1" "$2" 20000) - $(count "$1" "$2" 10000)) / 10000)); }
 
-row() { printf '%-12s %8s %8s %8s %8s\n' "$@"; }
-row '' accept hash bare rest
-declare -A rest
-for place in "$work/then" "$PWD"; do
-    # Copied, since both have the same name.
-    cp "$(build "$place")" "$work/program"
-    accept=$(each "$work/program" accept)
-    hash=$(each "$work/program" hash)
-    bare=$(each "$work/program" bare)
-    rest[$place]=$((accept - hash - bare))
-    name=$revision
-    [ "$place" = "$PWD" ] && name=here
-    row "$name" "$accept" "$hash" "$bare" "${rest[$place]}"
+row() { printf '%-10s %8s %8s %8s %10s %8s\n' "$@"; }
+row '' accept bare hash 'the layer' 'no hash'
+declare -A layer rest
+for name in then here; do
+    if [ "$name" = then ]; then build then "$work/then"; else build here "$PWD"; fi
+    program=$work/target/release/program-$name
+    accept=$(each "$program" accept)
+    hash=$(each "$program" hash)
+    bare=$(each "$program" bare)
+    layer[$name]=$((accept - bare))
+    rest[$name]=$((accept - bare - hash))
+    row "$name" "$accept" "$bare" "$hash" "${layer[$name]}" "${rest[$name]}"
 done
-awk -v then="${rest[$work/then]}" -v here="${rest[$PWD]}" 'BEGIN {
-    printf "here against then: %+.1f %%\n", (here / then - 1) * 100 }'
+awk -v layer="${layer[here]}" -v before="${layer[then]}" -v rest="${rest[here]}" -v rest_before="${rest[then]}" 'BEGIN {
+    printf "here against then: the layer %+.1f %%, without the hash %+.1f %%\n",
+        (layer / before - 1) * 100, (rest / rest_before - 1) * 100 }'

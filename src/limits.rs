@@ -112,8 +112,12 @@ impl Limits {
     }
 
     /// Takes a request out of the quota of a caller who was verified, if there is one.
+    #[inline]
     pub(crate) fn take(&self, caller: &Identity) -> Result<Option<Standing>, Rejection> {
-        let Some(limit) = &self.keys else { return Ok(None) };
+        self.keys.as_ref().map_or(Ok(None), |limit| Self::take_from(&**limit, caller))
+    }
+
+    fn take_from(limit: &dyn KeyLimit, caller: &Identity) -> Result<Option<Standing>, Rejection> {
         limit.take(caller).map(Some).map_err(|standing| {
             let limited = Limited { retry_after: standing.reset_after, standing: Some(standing) };
             Rejection::from(RejectionKind::RateLimited)

@@ -1,6 +1,5 @@
 //! The future of a call: admitted, refused, or waiting for the store first.
 
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -119,7 +118,7 @@ where
                 StateProjection::Admitted { future, bearer, notice } => {
                     let mut response = ready!(future.poll(cx))?;
                     Answers::keep_private(response.headers_mut(), *bearer);
-                    mem::take(notice).write(response.headers_mut());
+                    notice.write(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { response } => {

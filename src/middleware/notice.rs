@@ -33,7 +33,21 @@ pub(crate) struct Notice(Option<Box<HeaderMap>>);
 
 impl Notices {
     /// What this caller is told. `now` is asked for keys that expire, where the service tells of that.
+    #[inline]
     pub(super) fn of(
+        self,
+        caller: &Identity,
+        standing: Option<Standing>,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Notice {
+        // A key in the grace of a rotation expires, too.
+        if caller.record().expires_at.is_none() && standing.is_none() {
+            return Notice::default();
+        }
+        self.of_some(caller, standing, now)
+    }
+
+    fn of_some(
         self,
         caller: &Identity,
         standing: Option<Standing>,
@@ -72,12 +86,13 @@ impl Notices {
 
 impl Notice {
     /// Adds the headers to those of the response, but those that are there.
-    pub(super) fn write(self, headers: &mut HeaderMap) {
-        for (name, value) in self.0.into_iter().flat_map(|notice| *notice) {
-            if let Some(name) = name
-                && !headers.contains_key(&name)
-            {
-                headers.insert(name, value);
+    #[inline]
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        if let Some(notice) = &self.0 {
+            for (name, value) in &**notice {
+                if !headers.contains_key(name) {
+                    headers.insert(name.clone(), value.clone());
+                }
             }
         }
     }

@@ -125,7 +125,8 @@ impl Guard {
 
 /// An inner service behind [`ApiKeyLayer`](super::ApiKeyLayer).
 ///
-/// The inner service is called with verified requests only, each with its
+/// The inner service is called with verified requests only (but in
+/// [shadow mode](super::ApiKeyLayer::dangerously_in_shadow_mode)), each with its
 /// [`Identity`](crate::Identity) in the extensions and without the key. Dropping the future of a
 /// call at any point is safe: a lookup under way is given up and the inner service is not called.
 #[derive(Clone)]

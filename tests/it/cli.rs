@@ -241,3 +241,68 @@ fn shells_complete_its_arguments() {
     fs::write(&path, script).unwrap();
     assert!(Command::new("bash").arg("-n").arg(&path).status().unwrap().success());
 }
+
+#[test]
+fn keys_of_another_system_are_imported_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("keys.db").display());
+    let cli = Cli { store: &store };
+    let file = folder.path().join("rows.jsonl");
+    let secret = "k5Qd1aMgDYJzCWmVdVyGUqBWzLMMrlNJbZ6aLfF1";
+    // printf %s k5Qd1aMgDYJzCWmVdVyGUqBWzLMMrlNJbZ6aLfF1 | sha256sum
+    let digest = "563dbc05f80a1aa36a9663cb68e6323f8a6c6eb430557fbf249623ff013125dd";
+    let row = |id: &str, digest: &str| {
+        format!(
+            r#"{{"account":"admin@example.com","name":"Token {id}","format":"sanctum","selector":"{id}","digest":"{digest}"}}"#
+        )
+    };
+    let import = |more: &[&str]| [&["import", file.to_str().unwrap()], more].concat();
+    let write = |rows: &[String]| fs::write(&file, rows.join("\n")).unwrap();
+
+    write(&[row("17", digest), row("18", "5a")]);
+    let sanctum = ["--accept", "sanctum"];
+    let output = cli.run(&import(&sanctum));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(
+        said.starts_with("0 imported, 0 already there, 1 refused") && said.contains('2'),
+        "{said}"
+    );
+    assert!(!said.contains(digest));
+    assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "none of them");
+
+    write(&[row("17", digest), row("18", &"5a".repeat(32))]);
+    let report = cli.json(&import(&[&sanctum[..], &["--dry-run"]].concat()));
+    assert_eq!((&report["imported"], &report["already"]), (&2.into(), &0.into()));
+    assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "a dry run");
+    assert_eq!(
+        cli.run(&import(&[])).status.code(),
+        Some(1),
+        "a format that the service does not accept"
+    );
+    for (imported, already) in [(2, 0), (0, 2)] {
+        let report = cli.json(&import(&sanctum));
+        assert_eq!((&report["imported"], &report["already"]), (&imported.into(), &already.into()));
+    }
+    assert_eq!(cli.verify(&format!("17|{secret}"), &sanctum).0, 0);
+    assert_eq!(cli.verify(&format!("18|{secret}"), &sanctum).0, 1);
+    assert_eq!(cli.verify(&format!("17|{secret}"), &[]).0, 1);
+    assert!(cli.fails(3, &["import", "nowhere.jsonl"]).contains("nowhere.jsonl"));
+    assert!(cli.fails(2, &import(&["--accept", "md5"])).contains("md5"));
+}
+
+#[test]
+fn a_pepper_is_read_from_a_file_and_never_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("keys.db").display());
+    let cli = Cli { store: &store };
+    let file = folder.path().join("pepper");
+    fs::write(&file, "too short").unwrap();
+    let pepper = ["--pepper-file", file.to_str().unwrap()];
+    assert!(cli.fails(3, &[&CREATE[..], &pepper].concat()).contains("at least 32 bytes"));
+    fs::write(&file, "a pepper that is long enough for it").unwrap();
+    let (key, said) = cli.done(&[&CREATE[..], &pepper].concat());
+    assert!(!said.contains("long enough"));
+    assert_eq!(cli.verify(&key, &pepper).0, 0);
+    assert_eq!(cli.verify(&key, &[]).0, 1);
+}

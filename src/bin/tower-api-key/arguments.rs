@@ -1,6 +1,8 @@
 //! What may be asked.
 
 use std::fmt;
+use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -8,7 +10,11 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{Span, Timestamp, tz::TimeZone};
-use tower_api_key::{AccountId, Environment, KeyId, KeyName, KeyPrefix, Scope, Sources};
+use tower_api_key::{
+    AccountId, Environment, Hashing, KeyId, KeyName, KeyPrefix, Pepper, Scheme, Scope, Sources,
+};
+
+use crate::commands::Failure;
 
 /// Manages API keys in a store of tower-api-key.
 #[derive(Parser)]
@@ -48,8 +54,16 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Files keys of another system, or none if any row of theirs is refused.
+    Import(Importing),
     /// Reads a key from the standard input and says whether it works, and whose it is.
-    Verify,
+    Verify {
+        #[command(flatten)]
+        hashing: HashingArguments,
+        /// Where it is used from, for keys that may not be used from anywhere.
+        #[arg(long)]
+        from: Option<IpAddr>,
+    },
     /// Writes what completes this program's arguments in a shell.
     Completions {
         /// Which shell.
@@ -100,9 +114,67 @@ pub(crate) struct Rotate {
     pub(crate) making: Making,
 }
 
+#[derive(Args)]
+pub(crate) struct Importing {
+    /// A file of JSON Lines, or - for the standard input.
+    pub(crate) file: PathBuf,
+    /// Writes nothing, and says what would be.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Imports the other rows where some are refused.
+    #[arg(long)]
+    pub(crate) skip_refused: bool,
+    /// Takes texts that look easy to guess, too.
+    #[arg(long)]
+    pub(crate) dangerously_allow_weak_texts: bool,
+    /// How many active keys an account may have.
+    #[arg(long, default_value_t = tower_api_key::DEFAULT_KEY_LIMIT)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) hashing: HashingArguments,
+}
+
+/// How digests are made: as the service does it.
+#[derive(Args)]
+pub(crate) struct HashingArguments {
+    /// The file that holds the service's pepper, if it has one.
+    #[arg(long, env = "API_KEY_PEPPER_FILE")]
+    pub(crate) pepper_file: Option<PathBuf>,
+    /// Other digests that the service accepts: sha256, sha512, sanctum or prefixed-api-key:PREFIX; may be
+    /// given again.
+    #[arg(long = "accept", value_parser = scheme)]
+    pub(crate) accepted: Vec<Scheme>,
+}
+
+fn scheme(name: &str) -> Result<Scheme, String> {
+    match name.split_once(':') {
+        Some(("prefixed-api-key", prefix)) => {
+            Scheme::prefixed_api_key(prefix).map_err(|error| error.to_string())
+        }
+        None if name == "sha256" => Ok(Scheme::sha256()),
+        None if name == "sha512" => Ok(Scheme::sha512()),
+        None if name == "sanctum" => Ok(Scheme::sanctum()),
+        _ => Err("neither sha256 nor sha512 nor sanctum nor prefixed-api-key:PREFIX".to_owned()),
+    }
+}
+
+impl HashingArguments {
+    /// Reads the pepper.
+    pub(crate) fn read(self) -> Result<Hashing, Failure> {
+        let pepper = self.pepper_file.map(|file| -> Result<Pepper, Failure> {
+            let bytes = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Ok(Pepper::new(bytes)?)
+        });
+        let hashing = pepper.transpose()?.map_or_else(Hashing::default, Hashing::peppered);
+        Ok(self.accepted.into_iter().fold(hashing, Hashing::accepting))
+    }
+}
+
 /// How keys are made.
 #[derive(Args)]
 pub(crate) struct Making {
+    #[command(flatten)]
+    pub(crate) hashing: HashingArguments,
     /// What the service's keys begin with, such as acme.
     #[arg(long, env = "API_KEY_PREFIX")]
     pub(crate) prefix: KeyPrefix,

@@ -1,17 +1,22 @@
 //! What is done.
 
 use std::error::Error;
+use std::fs;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
+use tower_api_key::manage::import::{Import, ImportError, ImportRows};
 use tower_api_key::{
-    AccountId, IssuedKey, KeyFormat, KeyId, KeyManager, KeyPrefix, KeyRegistry, KeyVerifier,
-    ManageError, NewKey, Refusal, Scopes,
+    AccountId, IssuedKey, KeyFormat, KeyId, KeyManager, KeyRegistry, KeyVerifier, ManageError,
+    NewKey, Refusal, Scopes,
 };
+use zeroize::Zeroizing;
 
-use crate::arguments::{Arguments, Command, Create, Making, Rotate};
+use crate::arguments::{Arguments, Command, Create, Importing, Making, Rotate};
 use crate::{show, store};
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
@@ -21,7 +26,7 @@ const MOST_READ: u64 = 1_024;
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { store, json, command } = arguments;
-    let makes_keys = matches!(command, Command::Create(_));
+    let makes_keys = matches!(command, Command::Create(_) | Command::Import(_));
     let store = store::open(store, makes_keys).await?;
     match command {
         Command::Create(new) => create(store, new, json).await?,
@@ -33,14 +38,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Delete { account, ids, yes } => {
             return delete(store, &account.account, &ids, yes).await;
         }
-        Command::Verify => return verify(store, json).await,
+        Command::Import(wanted) => return import(store, wanted, json).await,
+        Command::Verify { hashing, from } => {
+            let verifier = KeyVerifier::new(store).with_key_format(KeyFormat::Any);
+            return verify(verifier.with_hashing(hashing.read()?), from, json).await;
+        }
         Command::Completions { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn manager(store: Arc<dyn KeyRegistry>, making: Making) -> KeyManager {
-    KeyManager::new(store, making.prefix).with_limit(making.limit)
+fn manager(store: Arc<dyn KeyRegistry>, making: Making) -> Result<KeyManager, Failure> {
+    let hashing = making.hashing.read()?;
+    Ok(KeyManager::new(store, making.prefix).with_limit(making.limit).with_hashing(hashing))
+}
+
+/// Where no key is made, no prefix is needed.
+fn manager_without_prefix(store: Arc<dyn KeyRegistry>) -> Result<KeyManager, Failure> {
+    Ok(KeyManager::new(store, "none".parse()?))
 }
 
 async fn create(store: Arc<dyn KeyRegistry>, wanted: Create, json: bool) -> Result<(), Failure> {
@@ -52,14 +67,14 @@ async fn create(store: Arc<dyn KeyRegistry>, wanted: Create, json: bool) -> Resu
     if let Some(expires) = expires {
         new = new.with_expires_at(expires.0);
     }
-    let manager = manager(store, making);
+    let manager = manager(store, making)?;
     let issued = manager.create(&account.account, new).await?;
     hand_over(&manager, issued, json).await
 }
 
 async fn rotate(store: Arc<dyn KeyRegistry>, wanted: Rotate, json: bool) -> Result<(), Failure> {
     let Rotate { account, id, grace, making } = wanted;
-    let manager = manager(store, making);
+    let manager = manager(store, making)?;
     let issued = manager.rotate(&account.account, &id, grace.0).await?;
     hand_over(&manager, issued, json).await
 }
@@ -93,8 +108,7 @@ async fn delete(
     ids: &[KeyId],
     yes: bool,
 ) -> Result<ExitCode, Failure> {
-    // Nothing is made here, so no prefix is needed.
-    let manager = KeyManager::new(store, "none".parse::<KeyPrefix>()?);
+    let manager = manager_without_prefix(store)?;
     for id in ids {
         let record = manager.get(account, id).await.map_err(|error| of(id, error))?;
         eprintln!("{} ({id})", record.name);
@@ -127,11 +141,64 @@ fn confirmed() -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-async fn verify(store: Arc<dyn KeyRegistry>, json: bool) -> Result<ExitCode, Failure> {
-    let mut text = String::new();
+async fn import(
+    store: Arc<dyn KeyRegistry>,
+    wanted: Importing,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let rows = ImportRows::from_json_lines(&read(&wanted.file)?);
+    let mut import = Import::default().with_limit(wanted.limit).with_progress(|done, all| {
+        if done % 1_000 == 0 || done == all {
+            eprintln!("{done} of {all}");
+        }
+    });
+    if wanted.dry_run {
+        import = import.as_dry_run();
+    }
+    if wanted.skip_refused {
+        import = import.skipping_refused();
+    }
+    if wanted.dangerously_allow_weak_texts {
+        import = import.dangerously_allowing_weak_texts();
+    }
+    let manager = manager_without_prefix(store)?.with_hashing(wanted.hashing.read()?);
+    match manager.import(rows, &import).await {
+        Ok(report) => {
+            show::report(&report, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(ImportError::Refused(report)) => {
+            show::report(&report, json)?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(stopped) => Err(stopped.into()),
+    }
+}
+
+fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = if file == Path::new("-") {
+        io::stdin().read_to_string(&mut text)
+    } else {
+        fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    read.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(text)
+}
+
+async fn verify(
+    verifier: KeyVerifier,
+    from: Option<IpAddr>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut text = Zeroizing::new(String::new());
     io::stdin().take(MOST_READ).read_to_string(&mut text)?;
     let text = text.trim_end_matches(['\r', '\n']);
-    match KeyVerifier::new(store).with_key_format(KeyFormat::Any).verify(text).await {
+    let verified = match from {
+        Some(from) => verifier.verify_from(text, from).await,
+        None => verifier.verify(text).await,
+    };
+    match verified {
         Ok(caller) => {
             show::caller(&caller, json)?;
             Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tower_api_key::manage::import::ImportReport;
 use tower_api_key::{Identity, KeyRecord, Rejection};
 
 /// A key, for programs.
@@ -97,6 +98,20 @@ pub(crate) fn rejection(rejection: &Rejection, as_json: bool) -> io::Result<()> 
         write!(out, ": {name} ({id})")?;
     }
     writeln!(out)
+}
+
+/// What an import has done, or would do.
+pub(crate) fn report(report: &ImportReport, as_json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if !as_json {
+        return writeln!(out, "{report}");
+    }
+    let refused = report.refused.iter();
+    let refused: Vec<_> =
+        refused.map(|row| json!({ "line": row.line, "reason": row.reason.to_string() })).collect();
+    let report =
+        json!({ "imported": report.imported, "already": report.already, "refused": refused });
+    writeln!(out, "{report}")
 }
 
 /// An error with all that it is due to.
