@@ -21,7 +21,7 @@
 //! ```
 //!
 //! * Keys are kept only as their SHA-256, compared in constant time, and shown once: [`digest`],
-//!   [`key`].
+//!   [`key`]. With a pepper, and keys of other systems: [`digest::hashing`].
 //! * Whether a request came over HTTPS is a fact about its connection that no client can write:
 //!   [`transport`].
 //! * Every refusal that depends on the key is the same 401; a store that is down is a 503, never a
@@ -80,6 +80,7 @@ mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod record;
+mod upgrades;
 pub mod usage;
 
 pub mod manage;
@@ -113,7 +114,7 @@ pub struct Readme;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use digest::{AgentHash, Fingerprint, KeyDigest};
+pub use digest::{AgentHash, Fingerprint, ForeignDigest, Hashing, KeyDigest, Pepper, Scheme};
 pub use events::{KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
@@ -146,4 +147,5 @@ pub use store::{PostgresOptions, PostgresStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
+pub use upgrades::Upgrades;
 pub use usage::{Usage, UsageSettings};

@@ -18,6 +18,7 @@ mod examples;
 mod faults;
 mod forgery;
 mod harness;
+mod hashing;
 mod manage_api;
 mod manage_page;
 mod manager;
