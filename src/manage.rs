@@ -33,6 +33,7 @@
 #[cfg_attr(docsrs, doc(cfg(feature = "manage-api")))]
 pub mod api;
 mod generate;
+pub mod import;
 mod new_key;
 #[cfg(feature = "page")]
 #[cfg_attr(docsrs, doc(cfg(feature = "page")))]

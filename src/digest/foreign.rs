@@ -11,7 +11,7 @@ use super::KeyDigest;
 use crate::key::KeyText;
 use crate::record::InvalidText;
 
-/// What another system keeps of a key, to be imported.
+/// What another system keeps of a key, to be [imported](crate::KeyManager::import).
 ///
 /// ```
 /// use tower_api_key::ForeignDigest;

@@ -19,6 +19,7 @@ mod faults;
 mod forgery;
 mod harness;
 mod hashing;
+mod import;
 mod manage_api;
 mod manage_page;
 mod manager;

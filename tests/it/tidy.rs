@@ -130,6 +130,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest events key record store", "thiserror tracing"),
     ("manage/new_key", "clock manage record", ""),
+    ("manage/import", "events manage store", "thiserror"),
+    ("manage/import/check", "digest manage record store", ""),
+    ("manage/import/lines", "digest manage record", "base64 hex jiff serde serde_json zeroize"),
+    ("manage/import/row", "digest key record", "thiserror zeroize"),
     ("manage/generate", "digest key manage record", "rand zeroize"),
     ("manage/principal", "manage record", ""),
     // Surfaces.
@@ -278,6 +282,7 @@ fn each_primitive_has_one_place() {
     only_in("StatusCode::", &surfaces);
     let managed = [
         "manage",
+        "manage/import/check",
         "store",
         "store/arc",
         "store/cached",
