@@ -15,15 +15,22 @@
 //! the optimiser from turning the answer back into an early exit. This is what `subtle` does byte by
 //! byte, with 1 barrier in place of 32; `cargo bench --bench primitives` prints both.
 
+mod foreign;
+pub mod hashing;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
+
+pub use self::foreign::ForeignDigest;
+pub use self::hashing::{Hashing, Pepper, Scheme};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::key::KeyText;
 
-/// The SHA-256 of a whole key text: all that is ever stored of a key.
+/// The SHA-256 of a whole key text, or what the service's [`Hashing`] makes of it: all that is ever stored
+/// of a key.
 ///
 /// It has no `PartialEq`, `Hash`, `Display` or `Serialize`, and its `Debug` shows nothing: two
 /// digests are compared by this crate, in constant time, or not at all.
@@ -37,7 +44,7 @@ use crate::key::KeyText;
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Hashes a key. One SHA-256 compression for up to 55 bytes, two up to 119.
+    /// Hashes a key, as [`Hashing`] does unless told otherwise. One SHA-256 compression for up to 55 bytes, two up to 119.
     #[must_use]
     pub fn of(key: KeyText<'_>) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())

@@ -39,6 +39,8 @@ use crate::store::Use;
 pub enum KeyEvent<'a> {
     /// A key was made.
     Created { key: &'a KeyRecord, by: Option<&'a Actor> },
+    /// A key of another system was [filed](crate::KeyManager::import).
+    Imported { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key was given another name.
     Renamed { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key was given a new secret, and the old one is dead.
@@ -74,6 +76,7 @@ impl KeyEvent<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "created",
+            Self::Imported { .. } => "imported",
             Self::Renamed { .. } => "renamed",
             Self::Regenerated { .. } => "regenerated",
             Self::Rotated { .. } => "rotated",

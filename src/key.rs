@@ -164,8 +164,9 @@ pub enum KeyFormat {
     /// without a lookup, and so are 4,294,967,295 in 4,294,967,296 keys of other systems.
     #[default]
     Checked,
-    /// Any text of visible ASCII, for a service that imported keys of another system. Those must be
-    /// random, of 128 bits at the least: SHA-256 does not protect what people thought up.
+    /// Any text of visible ASCII, for a service that [imported](crate::KeyManager::import) keys of another
+    /// system. Those must be random, of 128 bits at the least: SHA-256 does not protect what people thought
+    /// up.
     Any,
 }
 

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! * Keys are kept only as their SHA-256, compared in constant time, and shown once: [`digest`],
-//!   [`key`].
+//!   [`key`]. With a pepper, and keys of other systems: [`digest::hashing`], [`manage::import`].
 //! * Whether a request came over HTTPS is a fact about its connection that no client can write:
 //!   [`transport`].
 //! * Every refusal that depends on the key is the same 401; a store that is down is a 503, never a
@@ -43,6 +43,7 @@
 //! | `postgres` | `PostgresStore`: keys in PostgreSQL, for any number of machines |
 //! | `redis` | `RedisStore`: keys in Redis, likewise |
 //! | `cache` | `CachedStore`: any of them, answered from memory, in one process or many |
+//! | `import` | `manage::import`: keys of another system from JSON Lines |
 //! | `manage-api` | the module `manage::api`: the management of keys as a JSON API |
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
@@ -82,6 +83,7 @@ mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod record;
+mod upgrades;
 pub mod usage;
 
 pub mod limits;
@@ -116,7 +118,7 @@ pub struct Readme;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use digest::{AgentHash, Fingerprint, KeyDigest};
+pub use digest::{AgentHash, Fingerprint, ForeignDigest, Hashing, KeyDigest, Pepper, Scheme};
 pub use events::{KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
@@ -149,4 +151,5 @@ pub use store::{PostgresOptions, PostgresStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
+pub use upgrades::Upgrades;
 pub use usage::{Usage, UsageSettings};

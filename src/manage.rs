@@ -33,6 +33,7 @@
 #[cfg_attr(docsrs, doc(cfg(feature = "manage-api")))]
 pub mod api;
 mod generate;
+pub mod import;
 mod new_key;
 #[cfg(feature = "page")]
 #[cfg_attr(docsrs, doc(cfg(feature = "page")))]
@@ -47,7 +48,7 @@ pub use self::new_key::NewKey;
 use self::new_key::expiry;
 pub use self::principal::Principal;
 use crate::clock::{Clock, SystemClock, to_milliseconds};
-use crate::digest::KeyDigest;
+use crate::digest::Hashing;
 use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::key::{ApiKey, RevealedKey};
 use crate::record::{AccountId, Actor, KeyId, KeyName, KeyPrefix, KeyRecord};
@@ -66,6 +67,7 @@ pub struct KeyManager {
     registry: Arc<dyn KeyRegistry>,
     prefix: KeyPrefix,
     limit: usize,
+    hashing: Hashing,
     clock: Arc<dyn Clock>,
     settles: bool,
     listeners: Listeners,
@@ -79,6 +81,7 @@ impl KeyManager {
             registry: Arc::new(registry),
             prefix,
             limit: DEFAULT_KEY_LIMIT,
+            hashing: Hashing::default(),
             clock: Arc::new(SystemClock),
             settles: true,
             listeners: Listeners::default(),
@@ -142,6 +145,15 @@ impl KeyManager {
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How digests of keys are made; SHA-256 unless set. **The layer must be told the same**, in every
+    /// process, or it knows none of the keys that are made here: [`digest::hashing`](crate::digest::hashing)
+    /// says more.
+    #[must_use]
+    pub fn with_hashing(mut self, hashing: Hashing) -> Self {
+        self.hashing = hashing;
         self
     }
 
@@ -287,7 +299,7 @@ impl KeyManager {
         let old = self.replaceable(account, id, now).await?;
         for _ in 0..ATTEMPTS {
             let key = generate::key(&self.prefix, old.environment.as_ref())?;
-            let secret = NewSecret::new(KeyDigest::of(key.text()), key.hint());
+            let secret = NewSecret::new(self.hashing.digest(key.text()), key.hint());
             let replaced = self.settled(self.registry.replace(account, id, secret, now)).await?;
             if let Some(record) = self.outcome(replaced)? {
                 self.log("key regenerated", &record);
@@ -406,7 +418,7 @@ impl KeyManager {
         now: SystemTime,
     ) -> Result<IssuedKey, ManageError> {
         let key = generate::key(&self.prefix, new.environment.as_ref())?;
-        let digest = KeyDigest::of(key.text());
+        let digest = self.hashing.digest(key.text());
         let record = KeyRecord {
             environment: new.environment.clone(),
             scopes: new.scopes.clone(),

@@ -36,7 +36,7 @@ pub struct KeyRecord {
     pub sources: Sources,
     /// Enough to recognise the key by (its beginning and its last characters), never more.
     pub hint: Hint,
-    /// The SHA-256 of the key's text.
+    /// The SHA-256 of the key's text, or what the service's [`Hashing`](crate::Hashing) makes of it.
     pub digest: KeyDigest,
     /// When it was made; whole milliseconds.
     pub created_at: SystemTime,
@@ -157,6 +157,8 @@ pub enum EndCause {
     Regenerated,
     /// Its key was replaced by a new one, without a grace.
     Rotated,
+    /// Only its digest has: the same text is filed under another.
+    Rehashed,
 }
 
 impl EndCause {
@@ -167,6 +169,7 @@ impl EndCause {
             Self::Deleted => "deleted",
             Self::Regenerated => "regenerated",
             Self::Rotated => "rotated",
+            Self::Rehashed => "rehashed",
         }
     }
 }

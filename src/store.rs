@@ -152,6 +152,18 @@ pub trait KeyRegistry: KeyStore {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
 
+    /// Files a record under another digest of the same text, where it is filed under `old` still, and returns
+    /// it as it then is: nothing else changes. The old digest becomes a tombstone in the same step.
+    /// [`Written::NotFound`] if the record has another secret by then, which must not be undone.
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
+
     /// Files `successor` beside the record `id`, which then expires at `grace_ends` at the latest and
     /// names the successor as its replacement; without a grace its secret ends for good instead, and
     /// leaves a tombstone. In one step, and only if the account then has at most `limit` active
@@ -180,7 +192,8 @@ pub trait KeyRegistry: KeyStore {
 
     /// Notes how secrets were used; several uses of one are all noted.
     ///
-    /// Where a secret is live, its record shows the last request that was accepted: when, from where
+    /// Where a secret is live, or ended by [`rehash`](Self::rehash) alone and its key is live, the key's record
+    /// shows the last request that was accepted: when, from where
     /// and by what, all three of one [`Use`], and only forward in time. Where it is filed at all, live
     /// or ended, the counts are added to those of its key, for the day of [`Use::at`], and of that key
     /// the days more than [`USAGE_KEPT`] before that day are forgotten; others of its account may be.
@@ -231,7 +244,7 @@ pub enum Written<T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewSecret {
-    /// Its SHA-256.
+    /// Its digest.
     pub digest: KeyDigest,
     /// What to recognise it by.
     pub hint: Hint,

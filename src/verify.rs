@@ -3,6 +3,8 @@
 //!
 //! Every key is hashed, also one whose checksum is wrong, so that the refusals cost alike.
 
+mod search;
+
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,14 +15,15 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
+pub(crate) use self::search::Search;
 use crate::clock::{Clock, SystemClock};
-use crate::digest::{Fingerprint, KeyDigest};
+use crate::digest::{Fingerprint, Hashing, KeyDigest};
 use crate::identity::Identity;
 use crate::key::{KeyFormat, KeyText};
 use crate::policy::Policy;
-use crate::record::{EndCause, KeyRecord};
+use crate::record::KeyRecord;
 use crate::rejection::{Rejection, RejectionKind, Subject};
-use crate::store::{Entry, Found, KeyStore, Lookup};
+use crate::store::{Found, KeyStore, Lookup};
 
 /// How long the layer waits for a store before it answers 503, unless told otherwise.
 pub(crate) const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(750);
@@ -31,8 +34,16 @@ pub(crate) struct Verifier {
     pub(crate) store: Arc<dyn KeyStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) format: KeyFormat,
+    pub(crate) hashing: Hashing,
+    pub(crate) outdated: Option<Arc<dyn Outdated>>,
     pub(crate) policy: Policy,
     pub(crate) store_timeout: Duration,
+}
+
+/// Hears of accepted keys that are filed under another digest than would be made of them today.
+pub(crate) trait Outdated: Send + Sync {
+    /// Must not block: a request waits.
+    fn hear(&self, record: &Arc<KeyRecord>, today: &KeyDigest);
 }
 
 /// What is known of a key that was not refused so far.
@@ -53,6 +64,8 @@ impl Verifier {
             store,
             clock: Arc::new(SystemClock),
             format: KeyFormat::default(),
+            hashing: Hashing::default(),
+            outdated: None,
             policy: Policy::default(),
             store_timeout: DEFAULT_STORE_TIMEOUT,
         }
@@ -65,31 +78,55 @@ impl Verifier {
         key: KeyText<'_>,
         from: impl FnOnce() -> Option<IpAddr>,
     ) -> Result<Verdict, Rejection> {
-        let presented = KeyDigest::of(key);
-        let refuse = |kind| Rejection::from(kind).with_fingerprint(presented.fingerprint());
+        let mut search = Search::new(self.hashing.digest(key));
         if !self.format.admits(key) {
             // Without its fingerprint: it may be a password that was pasted into the wrong place, and
             // 64 bits of the hash of one would be enough to guess it by.
             return Err(RejectionKind::WrongChecksum.into());
         }
-        match catch_unwind(AssertUnwindSafe(|| self.ask(presented.fingerprint()))) {
-            Ok(Asked::Answered(found)) => self.judge(&presented, found, from).map(Verdict::Valid),
-            Ok(Asked::Waiting(lookup, deadline)) => {
-                let limit = self.store_timeout;
-                Ok(Verdict::Waiting(WaitingForStore { presented, lookup, limit, deadline }))
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.ask(search.fingerprint()))) {
+                Ok(Asked::Answered(found)) => {
+                    if let Some(found) = search.hear(found, || self.hashing.older(key)) {
+                        return self.judge(&search, found?, from).map(Verdict::Valid);
+                    }
+                }
+                Ok(Asked::Waiting(lookup, deadline)) => {
+                    let search = search.prepared(|| self.hashing.older(key));
+                    let (lookup, limit) = (Some(lookup), self.store_timeout);
+                    return Ok(Verdict::Waiting(WaitingForStore {
+                        search,
+                        lookup,
+                        limit,
+                        deadline,
+                    }));
+                }
+                Err(panic) => {
+                    let panicked = search.refuse(RejectionKind::StorePanicked);
+                    return Err(panicked.with_source(said(&*panic)));
+                }
             }
-            Err(panic) => Err(refuse(RejectionKind::StorePanicked).with_source(said(&*panic))),
         }
+    }
+
+    /// What [`look_up`](Self::look_up) needs of a key.
+    pub(crate) fn search(&self, key: KeyText<'_>) -> Search {
+        Search::new(self.hashing.digest(key)).prepared(|| self.hashing.older(key))
     }
 
     /// The key that this is, unless it has ended or expired; what it may be used for and from where is not
     /// asked. For a task of its own, that no request waits for.
-    pub(crate) async fn look_up(&self, presented: KeyDigest) -> Option<Arc<KeyRecord>> {
-        let lookup = self.store.find(presented.fingerprint());
-        let found = tokio::time::timeout(self.store_timeout, lookup).await.ok()?;
-        let Ok(Some(Entry::Live(record))) = found else { return None };
-        let works = presented.matches(&record.digest) && !record.is_expired(self.clock.now());
-        works.then_some(record)
+    pub(crate) async fn look_up(&self, mut search: Search) -> Option<Arc<KeyRecord>> {
+        let looking = async {
+            loop {
+                let found = self.store.find(search.fingerprint()).await;
+                if let Some(found) = search.hear(found, Vec::new) {
+                    return found.ok();
+                }
+            }
+        };
+        let record = tokio::time::timeout(self.store_timeout, looking).await.ok()??;
+        (!record.is_expired(self.clock.now())).then_some(record)
     }
 
     /// Asks the store. May panic: the store may, and the deadline does outside of a Tokio runtime.
@@ -100,39 +137,30 @@ impl Verifier {
         }
     }
 
-    /// The verdict on what the store found. The digests are compared whole, whatever the store has
-    /// compared already.
+    /// The verdict on a key that was found.
     fn judge(
         &self,
-        presented: &KeyDigest,
-        found: Found,
+        search: &Search,
+        record: Arc<KeyRecord>,
         from: impl FnOnce() -> Option<IpAddr>,
     ) -> Result<Identity, Rejection> {
-        let refuse = |kind| Rejection::from(kind).with_fingerprint(presented.fingerprint());
-        let record = match found {
-            Ok(Some(Entry::Live(record))) if presented.matches(&record.digest) => record,
-            Ok(Some(Entry::Live(_)) | None) => return Err(refuse(RejectionKind::UnknownKey)),
-            Ok(Some(Entry::Ended(tombstone))) => {
-                let kind = match tombstone.cause {
-                    EndCause::Deleted => RejectionKind::DeletedKey,
-                    EndCause::Regenerated => RejectionKind::RegeneratedKey,
-                    EndCause::Rotated => RejectionKind::RotatedKey,
-                };
-                return Err(refuse(kind).with_subject(Subject::Tombstone(tombstone)));
-            }
-            Err(error) => return Err(refuse(RejectionKind::StoreFailed).with_source(error)),
-        };
         match self.policy.check(&record, || self.clock.now(), from) {
-            Ok(()) => Ok(Identity::verified(record)),
-            Err(kind) => Err(refuse(kind).with_subject(Subject::Record(record))),
+            Ok(()) => {
+                if let (Some(outdated), Some(today)) = (&self.outdated, search.outdated()) {
+                    outdated.hear(&record, today);
+                }
+                Ok(Identity::verified(record))
+            }
+            Err(kind) => Err(search.refuse(kind).with_subject(Subject::Record(record))),
         }
     }
 }
 
-/// A lookup under way, under a time limit. Dropping it gives the lookup up.
+/// Lookups under way, one after the other, all under one time limit. Dropping it gives them up.
 pub(crate) struct WaitingForStore {
-    presented: KeyDigest,
-    lookup: Lookup,
+    search: Search,
+    /// `None` until the store is asked the next time.
+    lookup: Option<Lookup>,
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
 }
@@ -146,26 +174,31 @@ impl WaitingForStore {
         from: impl FnOnce() -> Option<IpAddr>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Identity, Rejection>> {
-        let fingerprint = self.presented.fingerprint();
-        let refuse = |kind| Rejection::from(kind).with_fingerprint(fingerprint);
-        let Self { lookup, deadline, .. } = self;
-        let polled = catch_unwind(AssertUnwindSafe(|| match Pin::new(lookup).poll(cx) {
-            Poll::Ready(found) => Poll::Ready(Some(found)),
-            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
-        }));
-        let answered = match polled {
-            Ok(answered) => ready!(answered),
-            Err(panic) => {
-                let panicked = refuse(RejectionKind::StorePanicked).with_source(said(&*panic));
-                return Poll::Ready(Err(panicked));
+        let Self { search, lookup, deadline, .. } = self;
+        loop {
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                let asked = lookup.get_or_insert_with(|| verifier.store.find(search.fingerprint()));
+                match Pin::new(asked).poll(cx) {
+                    Poll::Ready(found) => Poll::Ready(Some(found)),
+                    Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+                }
+            }));
+            let found = match polled {
+                Ok(answered) => ready!(answered),
+                Err(panic) => {
+                    let panicked = search.refuse(RejectionKind::StorePanicked);
+                    return Poll::Ready(Err(panicked.with_source(said(&*panic))));
+                }
+            };
+            let Some(found) = found else {
+                let late = search.refuse(RejectionKind::StoreTimedOut);
+                return Poll::Ready(Err(late.with_source(StoreTimedOut(self.limit))));
+            };
+            *lookup = None;
+            if let Some(found) = search.hear(found, Vec::new) {
+                return Poll::Ready(found.and_then(|record| verifier.judge(search, record, from)));
             }
-        };
-        Poll::Ready(match answered {
-            Some(found) => verifier.judge(&self.presented, found, from),
-            None => {
-                Err(refuse(RejectionKind::StoreTimedOut).with_source(StoreTimedOut(self.limit)))
-            }
-        })
+        }
     }
 }
 

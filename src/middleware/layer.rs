@@ -10,6 +10,7 @@ use super::response::{Answers, RenderRefusal};
 use super::service::{ApiKeyService, Guard};
 use super::watch::Watch;
 use crate::clock::Clock;
+use crate::digest::Hashing;
 use crate::events::KeyEvents;
 use crate::extract::Places;
 use crate::key::KeyFormat;
@@ -17,6 +18,7 @@ use crate::limits::{AttemptLimit, KeyLimit, Limits};
 use crate::record::{Environment, InvalidText, Scope};
 use crate::store::KeyStore;
 use crate::transport::Transport;
+use crate::upgrades::Upgrades;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -86,6 +88,18 @@ impl ApiKeyLayer {
     /// Which key texts are looked up at all.
     pub fn with_key_format(self, format: KeyFormat) -> Self {
         self.with(|guard| guard.verifier.format = format)
+    }
+
+    /// How digests of keys are made, and which others still count; SHA-256, and none, unless set. **The
+    /// manager must be told the same**, in every process: [`digest::hashing`](crate::digest::hashing) says
+    /// more.
+    pub fn with_hashing(self, hashing: Hashing) -> Self {
+        self.with(|guard| guard.verifier.hashing = hashing)
+    }
+
+    /// Gives keys that are found under an older digest one of today, after they were accepted.
+    pub fn with_upgrades(self, upgrades: &Upgrades) -> Self {
+        self.with(|guard| guard.verifier.outdated = Some(upgrades.listener()))
     }
 
     /// The environment of this service: keys that are bound to another are refused like unknown ones.

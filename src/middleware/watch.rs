@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use crate::digest::{AgentHash, KeyDigest};
+use crate::digest::AgentHash;
 use crate::events::{KeyEvent, Listeners};
 use crate::extract::TakenKey;
 use crate::identity::Identity;
@@ -77,15 +77,15 @@ impl Watch {
     pub(super) fn in_the_clear(&self, key: Option<&TakenKey>, verifier: &Verifier) {
         let key = key.and_then(|key| key.text().ok());
         let Some(key) = key.filter(|key| verifier.format.admits(*key)) else { return };
-        let presented = KeyDigest::of(key);
         let (Ok(runtime), Ok(permit)) =
             (Handle::try_current(), Arc::clone(&self.exposures).try_acquire_owned())
         else {
             return;
         };
+        let search = verifier.search(key);
         let (verifier, listeners) = (verifier.clone(), self.listeners.clone());
         runtime.spawn(async move {
-            if let Some(key) = verifier.look_up(presented).await {
+            if let Some(key) = verifier.look_up(search).await {
                 tracing::warn!(
                     target: "tower_api_key",
                     key_id = %key.id,

@@ -7,7 +7,7 @@ use super::{
     Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, ReplicaId, Roll,
     SharedRegistry, StoreError, Use, Version, Written,
 };
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 
 impl<T: KeyStore + ?Sized> KeyStore for Arc<T> {
@@ -59,6 +59,17 @@ impl<T: KeyRegistry + ?Sized> KeyRegistry for Arc<T> {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         (**self).replace(account, id, secret, at).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        (**self).rehash(account, id, old, digest, at).await
     }
 
     async fn rotate(

@@ -44,7 +44,7 @@ use super::{
     Use, Version, Written,
 };
 use crate::clock::{Monotonic, SystemClock};
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 
 /// A store whose answers are kept in memory for a while; clones share what they keep.
@@ -323,6 +323,18 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         let (store, account, id) = (Arc::clone(&self.store), account.clone(), id.clone());
         self.write(async move { store.replace(&account, &id, secret, at).await }).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let (store, account, id) = (Arc::clone(&self.store), account.clone(), id.clone());
+        self.write(async move { store.rehash(&account, &id, old, digest, at).await }).await
     }
 
     async fn rotate(

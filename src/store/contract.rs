@@ -52,6 +52,7 @@ mod given;
 mod handles;
 mod leaving;
 mod races;
+mod rehashing;
 mod renewing;
 mod roll;
 mod rotating;
@@ -149,6 +150,15 @@ promises! { $
         replacing_ends_the_old_secret_and_keeps_everything_else
         replacing_by_a_taken_secret_changes_nothing
         of_many_new_secrets_one_lives
+    }
+    rehashing {
+        rehashing_ends_the_old_digest_and_keeps_everything_else
+        rehashing_never_undoes_a_new_secret
+        rehashing_by_a_taken_digest_changes_nothing
+        of_many_rehashings_one_is_done
+        rehashing_and_replacing_race_to_one_truth
+        rehashing_and_deleting_race_to_one_truth
+        a_use_of_a_rehashed_secret_is_shown_and_counted
     }
     rotating {
         rotating_files_the_successor_and_limits_the_old

@@ -18,7 +18,7 @@ use super::{
     CHANGES_KEPT, Change, Changes, Day, Enrolled, Entry, KeyRegistry, KeyStore, KeyUsage, Looks,
     Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord, Tombstone};
 
 /// Keys in memory; clones share them.
@@ -202,6 +202,29 @@ impl KeyRegistry for MemoryStore {
         Ok(Written::Done(replaced))
     }
 
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let mut books = self.books();
+        let Some(slot) = books.slot(account, id).filter(|slot| slot.fingerprint() == old) else {
+            return Ok(Written::NotFound);
+        };
+        if self.has_fingerprint(digest.fingerprint()) {
+            return Ok(Written::Taken);
+        }
+        self.end(slot, EndCause::Rehashed, at);
+        *slot = Arc::new(KeyRecord { digest, ..(**slot).clone() });
+        let rehashed = Arc::clone(slot);
+        self.publish(&rehashed);
+        self.note(&mut books, &[old, rehashed.fingerprint()]);
+        Ok(Written::Done(rehashed))
+    }
+
     async fn rotate(
         &self,
         account: &AccountId,
@@ -272,17 +295,19 @@ impl KeyRegistry for MemoryStore {
     async fn mark_used(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut books = self.books();
         for used in uses {
-            match self.0.index.get(used.fingerprint) {
-                Some(Entry::Live(record)) => {
-                    books.usage.add(&record.account, &record.id, used);
-                    let Some(slot) = books.slot(&record.account, &record.id) else { continue };
-                    if used.requests > 0 && slot.last_used_at < Some(used.at) {
-                        *slot = Arc::new(last_used(slot, used));
-                        self.publish(slot);
-                    }
+            let (account, id, is_shown) = match self.0.index.get(used.fingerprint) {
+                Some(Entry::Live(record)) => (record.account.clone(), record.id.clone(), true),
+                Some(Entry::Ended(left)) => {
+                    let is_rehashed = left.cause == EndCause::Rehashed;
+                    (left.account.clone(), left.key.clone(), is_rehashed)
                 }
-                Some(Entry::Ended(left)) => books.usage.add(&left.account, &left.key, used),
-                None => {}
+                None => continue,
+            };
+            books.usage.add(&account, &id, used);
+            let Some(slot) = books.slot(&account, &id).filter(|_| is_shown) else { continue };
+            if used.requests > 0 && slot.last_used_at < Some(used.at) {
+                *slot = Arc::new(last_used(slot, used));
+                self.publish(slot);
             }
         }
         Ok(())

@@ -52,7 +52,7 @@ use super::{
     Changes, Day, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId, Roll,
     SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 
 /// How many uses are noted in one transaction.
@@ -255,6 +255,32 @@ impl KeyRegistry for PostgresStore {
             transaction
                 .commit(&[old.fingerprint(), record.fingerprint()], Written::Done(record))
                 .await
+        })
+        .await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let (account, id) = (account.clone(), id.clone());
+        self.write(async move |mut transaction| {
+            statements::lock_known(&mut transaction, &account).await?;
+            let record = statements::live(&mut transaction, &account, &id).await?;
+            let Some(record) = record.filter(|record| record.fingerprint() == old) else {
+                return transaction.undo(Written::NotFound).await;
+            };
+            let cause = EndCause::Rehashed;
+            statements::end(&mut transaction, &account, Some(&id), cause, at).await?;
+            let rehashed = Arc::new(KeyRecord { digest, ..(*record).clone() });
+            if !statements::file(&mut transaction, &rehashed).await? {
+                return transaction.undo(Written::Taken).await;
+            }
+            transaction.commit(&[old, rehashed.fingerprint()], Written::Done(rehashed)).await
         })
         .await
     }

@@ -34,7 +34,7 @@ use super::{
     Changes, Day, Found, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId,
     Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 
 /// Keys in one SQLite file; clones share it.
@@ -206,6 +206,33 @@ impl KeyRegistry for SqliteStore {
             note(&mut transaction, &[old.fingerprint(), record.fingerprint()]).await?;
             transaction.commit().await?;
             Ok(Written::Done(record))
+        })
+        .await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
+        to_the_end(async move {
+            let mut transaction = begin(&pool).await?;
+            let record = live(&mut transaction, &account, &id).await?;
+            let Some(record) = record.filter(|record| record.fingerprint() == old) else {
+                return Ok(Written::NotFound);
+            };
+            end(&mut transaction, &account, Some(&id), EndCause::Rehashed, at).await?;
+            let rehashed = Arc::new(KeyRecord { digest, ..(*record).clone() });
+            if !file(&mut transaction, &rehashed).await? {
+                return Ok(Written::Taken);
+            }
+            note(&mut transaction, &[old, rehashed.fingerprint()]).await?;
+            transaction.commit().await?;
+            Ok(Written::Done(rehashed))
         })
         .await
     }

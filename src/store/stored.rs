@@ -144,7 +144,7 @@ fn agent(bytes: &[u8]) -> Result<AgentHash, Damage> {
 }
 
 fn cause(word: Option<&str>) -> Result<EndCause, Damage> {
-    [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated]
+    [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated, EndCause::Rehashed]
         .into_iter()
         .find(|cause| Some(cause.as_str()) == word)
         .ok_or(Damage::Value("cause of the end"))

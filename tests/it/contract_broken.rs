@@ -4,6 +4,7 @@ mod counting;
 pub(crate) mod faulty;
 mod keeping;
 mod racing;
+mod rehashing;
 mod roll;
 mod writing;
 
@@ -14,7 +15,7 @@ use tower_api_key::KeyRegistry;
 use tower_api_key::store::contract::{self, PROMISES, Subject};
 
 use self::faulty::{Broken, Faulty};
-use self::{counting::*, keeping::*, racing::*, writing::*};
+use self::{counting::*, keeping::*, racing::*, rehashing::*, writing::*};
 
 // Whatever objects below does not object to the way in which the faults are made.
 tower_api_key::store_contract!(without_fault, async || Subject::new(Broken(NoFault::default())));
@@ -88,6 +89,22 @@ found_out! {
     replace_files_first: ReplaceFilesFirst by old_and_new_secrets_never_both_live;
     replace_revives: ReplaceRevives by
         deleting_and_replacing_race_to_one_truth replacing_and_rotating_race_to_one_truth;
+    rehash_forgets_the_name: RehashForgetsTheName by
+        rehashing_ends_the_old_digest_and_keeps_everything_else
+        a_write_takes_one_version_and_names_what_it_touched;
+    rehash_leaves_the_old_digest: RehashLeavesTheOldDigest by
+        rehashing_ends_the_old_digest_and_keeps_everything_else
+        rehashing_and_deleting_race_to_one_truth every_write_that_returned_is_seen;
+    rehash_undoes_a_new_secret: RehashUndoesANewSecret by
+        rehashing_never_undoes_a_new_secret rehashing_and_replacing_race_to_one_truth
+        of_many_rehashings_one_is_done;
+    rehashes_what_it_read: RehashesWhatItRead by
+        of_many_rehashings_one_is_done rehashing_and_replacing_race_to_one_truth;
+    rehash_revives: RehashRevives by rehashing_and_deleting_race_to_one_truth;
+    rehash_ignores_conflicts: RehashIgnoresConflicts by
+        rehashing_by_a_taken_digest_changes_nothing;
+    passes_over_uses_of_rehashed_secrets: PassesOverUsesOfRehashedSecrets by
+        a_use_of_a_rehashed_secret_is_shown_and_counted;
     loses_the_successor: LosesTheSuccessor by
         rotating_files_the_successor_and_limits_the_old every_write_that_returned_is_seen;
     lengthens_lives: LengthensLives by rotating_never_lengthens_a_life;

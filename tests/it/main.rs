@@ -20,6 +20,8 @@ mod examples;
 mod faults;
 mod forgery;
 mod harness;
+mod hashing;
+mod import;
 mod manage_api;
 mod manage_page;
 mod manager;

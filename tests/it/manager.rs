@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyId, KeyManager, KeyName, KeyRecord,
-    KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, ManualClock, MemoryStore, NewSecret,
-    StoreError, Use, Version, Written,
+    AccountId, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyDigest, KeyId, KeyManager, KeyName,
+    KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, ManualClock, MemoryStore,
+    NewSecret, StoreError, Use, Version, Written,
 };
 
 use crate::support::{Log, account, named, text, time, with_key};
@@ -334,6 +334,16 @@ impl KeyRegistry for Colliding {
         } else {
             self.0.replace(account, id, secret, at).await
         }
+    }
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.0.rehash(account, id, old, digest, at).await
     }
     async fn rotate(
         &self,

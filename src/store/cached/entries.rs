@@ -79,6 +79,10 @@ impl Entries {
         self.absent.remove(&fingerprint);
     }
 
+    pub(super) fn forget_absences(&self) {
+        self.absent.clear();
+    }
+
     pub(super) fn forget_all(&self) {
         self.live.clear();
         self.absent.clear();

@@ -22,7 +22,8 @@ use super::CacheSettings;
 use super::entries::Entries;
 use super::sync::{BOARDS, Mutex, MutexGuard};
 use crate::digest::Fingerprint;
-use crate::store::{Changes, Found, Lookup, StoreError};
+use crate::record::EndCause;
+use crate::store::{Changes, Entry, Found, Lookup, StoreError};
 
 pub(super) struct Flights {
     /// Filled and emptied only under the lock of the fingerprint's board; read without.
@@ -151,6 +152,17 @@ impl Flights {
         }
     }
 
+    /// Drops what is known not to be there, and what every read that is under way will say, but for the
+    /// read of `but`. That one heard that its key was rehashed: it is filed under another fingerprint,
+    /// which must not be said to be absent to whoever was told this.
+    fn forget_absences(&self, but: Fingerprint) {
+        // The boards first, as below.
+        for board in &self.boards {
+            lock(board).flights.retain(|fingerprint, _| *fingerprint == but);
+        }
+        self.entries.forget_absences();
+    }
+
     /// As [`forget`](Self::forget), of every fingerprint.
     pub(super) fn forget_all(&self) {
         // The boards first: what a read leaves behind before its board is wiped goes with the entries.
@@ -175,6 +187,11 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 async fn fly(find: impl FnOnce() -> Lookup + Send, mut landing: Landing) -> Found {
     let found = AssertUnwindSafe(async { find().await }).catch_unwind().await;
     let found = found.unwrap_or_else(|panic| Err(panicked(&*panic)));
+    if let Ok(Some(Entry::Ended(tombstone))) = &found
+        && tombstone.cause == EndCause::Rehashed
+    {
+        landing.flights.forget_absences(landing.fingerprint);
+    }
     landing.found = Some(found.clone());
     found
 }

@@ -74,6 +74,10 @@ mod entries {
             self.known.store(0, Relaxed);
         }
 
+        pub(super) fn forget_absences(&self) {
+            self.forget_all();
+        }
+
         pub(super) fn forget_all(&self) {
             self.known.store(0, Relaxed);
         }

@@ -135,6 +135,17 @@ impl KeyRegistry for Colliding {
         self.store.replace(account, id, secret, at).await
     }
 
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.store.rehash(account, id, old, self.collide(&digest), at).await
+    }
+
     async fn rotate(
         &self,
         account: &AccountId,

@@ -47,6 +47,10 @@ async fn assert_nothing_to_write_to(store: &Store, owner: &AccountId, key: &KeyR
     let replaced = store.replace(owner, &key.id, new.clone(), time(1)).await;
     assert_eq!(said(replaced), Written::NotFound, "replace");
     assert!(find(store, new.digest.fingerprint()).await.is_none(), "replace filed its secret");
+    let new = secret().digest;
+    let rehashed = store.rehash(owner, &key.id, key.fingerprint(), new.clone(), time(1)).await;
+    assert_eq!(said(rehashed), Written::NotFound, "rehash");
+    assert!(find(store, new.fingerprint()).await.is_none(), "rehash filed its digest");
     for grace_ends in [Some(time(9)), None] {
         let successor = Arc::new(record(owner, time(1)));
         let rotated = store.rotate(owner, &key.id, Arc::clone(&successor), grace_ends, NO_CAP);
@@ -109,11 +113,18 @@ pub async fn every_write_that_returned_is_seen(store: Store) {
         assert_eq!(found.name.as_str(), "Renamed", "find gives the name before a rename");
         assert_eq!(shown(&store, &key).await.name.as_str(), "Renamed");
 
+        let again = secret().digest;
+        assert!(find(&store, again.fingerprint()).await.is_none());
+        let old = key.fingerprint();
+        assert_done(store.rehash(&owner, &key.id, old, again.clone(), time(1)).await, "rehash");
+        ended(&store, old).await;
+        live(&store, again.fingerprint()).await;
+
         let new = secret();
         assert!(find(&store, new.digest.fingerprint()).await.is_none());
         let replaced = store.replace(&owner, &key.id, new.clone(), time(1)).await;
         assert_done(replaced, "replace");
-        ended(&store, key.fingerprint()).await;
+        ended(&store, again.fingerprint()).await;
         live(&store, new.digest.fingerprint()).await;
 
         let successor = Arc::new(record(&owner, time(2)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use crate::digest::Fingerprint;
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
     Changes, Day, KeyRegistry, KeyStore, KeyUsage, Lookup, NewSecret, StoreError, Use, Version,
@@ -107,6 +107,17 @@ impl KeyRegistry for Handles {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         self.next().replace(account, id, secret, at).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.next().rehash(account, id, old, digest, at).await
     }
 
     async fn rotate(

@@ -21,6 +21,11 @@ pub async fn a_write_takes_one_version_and_names_what_it_touched(store: Store) {
     let write = store.rename(&owner, &first.id, "Renamed".parse().unwrap());
     assert_done(one_version(&store, "rename", &[print], write).await, "rename");
 
+    let (old, new) = (print, secret().digest);
+    let print = new.fingerprint();
+    let write = store.rehash(&owner, &first.id, old, new, time(1));
+    assert_done(one_version(&store, "rehash", &[old, print], write).await, "rehash");
+
     let new = secret();
     let now = new.digest.fingerprint();
     let write = store.replace(&owner, &first.id, new, time(1));
@@ -80,6 +85,11 @@ pub async fn what_changes_nothing_takes_no_version(store: Store) {
     assert_eq!(said(store.insert(Arc::clone(&twin), NO_CAP).await), Written::Taken);
     let taken = NewSecret::new(old.digest.clone(), old.hint.clone());
     assert_eq!(said(store.replace(&owner, &key.id, taken, time(1)).await), Written::Taken);
+    let print = key.fingerprint();
+    let taken = store.rehash(&owner, &key.id, print, old.digest.clone(), time(1)).await;
+    assert_eq!(said(taken), Written::Taken);
+    let late = store.rehash(&owner, &key.id, old.fingerprint(), secret().digest, time(1)).await;
+    assert_eq!(said(late), Written::NotFound);
     for grace_ends in [Some(time(50)), None] {
         let rotate = |id, new, cap| store.rotate(&owner, id, new, grace_ends, cap);
         assert_eq!(said(rotate(&key.id, new(), 1).await), Written::Refused);

@@ -35,17 +35,23 @@ async fn lock_owners(connection: &mut PgConnection, uses: &[Use]) -> Result<(), 
     Ok(())
 }
 
-/// Shows the last request where the secret is live, and only forward in time.
+/// Shows the last request where the secret is live or was rehashed, and only forward in time.
 async fn show(connection: &mut PgConnection, uses: &[Use]) -> Result<(), sqlx::Error> {
     let times: Vec<_> = uses.iter().map(|used| milliseconds(used.at)).collect();
     let address = |used: &Use| used.address.map(|address| address.to_string());
     let agent = |used: &Use| used.agent.map(|agent| agent.as_bytes().to_vec());
     query(
         "WITH used AS (
-             SELECT DISTINCT ON (fingerprint) fingerprint, at, address, agent
+             SELECT DISTINCT ON (1) coalesce(now.fingerprint, uses.fingerprint) AS fingerprint,
+                    at, address, agent
              FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::bytea[])
                   WITH ORDINALITY AS uses (fingerprint, at, address, agent, place)
-             ORDER BY fingerprint, at DESC, place
+                  LEFT JOIN tower_api_key.secrets AS old
+                      ON old.fingerprint = uses.fingerprint AND old.ended_by = 'rehashed'
+                  LEFT JOIN tower_api_key.secrets AS now
+                      ON now.account = old.account AND now.key_id = old.key_id
+                         AND now.digest IS NOT NULL
+             ORDER BY 1, at DESC, place
          )
          UPDATE tower_api_key.secrets
          SET last_used_at = used.at, last_used_from = used.address, last_used_agent = used.agent
@@ -116,7 +122,7 @@ pub(super) async fn usage(
              SELECT DISTINCT ON (key_id) key_id, name, ended_at
              FROM tower_api_key.secrets
              WHERE account = $1 AND key_id IN (SELECT key_id FROM counted)
-             ORDER BY key_id, digest IS NULL, ended_by = 'regenerated', ended_at DESC
+             ORDER BY key_id, digest IS NULL, ended_by IN ('regenerated', 'rehashed'), ended_at DESC
          )
          SELECT key_id, name, ended_at, day, requests, refusals
          FROM counted JOIN known USING (key_id) ORDER BY key_id COLLATE \"C\", day",

@@ -96,13 +96,32 @@ local function show(record, fingerprint, at, address, agent)
   redis.call('HSET', SECRETS, fingerprint, shown)
 end
 
+-- The live secret of a key whose other one was only rehashed.
+local function of_today(record)
+  local account, id = get(record, 'account'), get(record, 'id')
+  if get(record, 'ended_by') ~= 'rehashed' or not account or not id then
+    return
+  end
+  local fingerprint = redis.call('HGET', NAMES .. 'account:' .. account, id)
+  local now = fingerprint and redis.call('HGET', SECRETS, fingerprint)
+  if now and is_live(now) then
+    return fingerprint, now
+  end
+end
+
 for place = 3, #ARGV, 7 do
   local fingerprint, at, day, requests, refusals, address, agent = unpack(ARGV, place, place + 6)
   local record = redis.call('HGET', SECRETS, fingerprint)
   if record then
     local is_live = is_live(record)
-    if requests ~= '0' and is_live then
-      show(record, fingerprint, at, address, agent)
+    if requests ~= '0' then
+      local shown, now = fingerprint, record
+      if not is_live then
+        shown, now = of_today(record)
+      end
+      if now then
+        show(now, shown, at, address, agent)
+      end
     end
     if requests ~= '0' or refusals ~= '0' then
       add(record, is_live, fingerprint, day, requests, refusals)

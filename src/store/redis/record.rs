@@ -227,7 +227,7 @@ fn hint(text: &str) -> Result<Hint, InvalidText> {
 }
 
 fn cause(word: &str) -> Result<EndCause, Damage> {
-    [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated]
+    [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated, EndCause::Rehashed]
         .into_iter()
         .find(|cause| cause.as_str() == word)
         .ok_or(Damage::Value("cause of the end"))

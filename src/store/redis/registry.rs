@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::record::{self, digest, milliseconds};
+use super::record::{self, milliseconds};
 use super::scripts::{self, Answer, Call, listed, written};
 use super::usage::with_use;
 use super::{RedisStore, Shared};
+use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 use crate::store::{
     CHANGES_KEPT, Changes, Day, KeyRegistry, KeyUsage, NewSecret, StoreError, USAGE_KEPT, Use,
@@ -98,8 +99,31 @@ impl KeyRegistry for RedisStore {
             .with(id.as_str())
             .with(account.as_str())
             .with(secret.digest.fingerprint().to_string())
-            .with(digest(&secret.digest))
+            .with(record::digest(&secret.digest))
             .with(secret.hint.as_str())
+            .with(milliseconds(at));
+        let written = self.0.write(deadline, call).await?;
+        Ok(giving(written, |answer| first(account, &answer)))
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        let deadline = self.0.management.deadline();
+        if self.0.live(deadline, account, id).await?.is_none() {
+            return Ok(Written::NotFound);
+        }
+        let call = Call::write(&scripts::REHASH, &self.0.keys, account)
+            .with(id.as_str())
+            .with(account.as_str())
+            .with(old.to_string())
+            .with(digest.fingerprint().to_string())
+            .with(record::digest(&digest))
             .with(milliseconds(at));
         let written = self.0.write(deadline, call).await?;
         Ok(giving(written, |answer| first(account, &answer)))

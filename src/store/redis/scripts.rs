@@ -37,6 +37,7 @@ script!(INSERT, "", "record.lua" "write.lua" "insert.lua");
 script!(INSERT_FIRST, "", "record.lua" "write.lua" "insert_first.lua");
 script!(RENAME, "", "record.lua" "write.lua" "rename.lua");
 script!(REPLACE, " flags=allow-oom", "record.lua" "write.lua" "replace.lua");
+script!(REHASH, "", "record.lua" "write.lua" "rehash.lua");
 script!(ROTATE_WITH_GRACE, "", "record.lua" "write.lua" "rotate.lua");
 script!(ROTATE_AT_ONCE, " flags=allow-oom", "record.lua" "write.lua" "rotate.lua");
 script!(DELETE, " flags=allow-oom", "record.lua" "write.lua" "delete.lua");

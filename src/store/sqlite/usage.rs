@@ -21,11 +21,15 @@ pub(super) async fn mark_used(
     Ok(())
 }
 
-/// Shows the last request where the secret is live, and only forward in time.
+/// Shows the last request where the secret is live or was rehashed, and only forward in time.
 async fn show(connection: &mut SqliteConnection, used: &Use) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE secrets SET last_used_at = ?2, last_used_from = ?3, last_used_agent = ?4
-         WHERE fingerprint = ?1 AND digest IS NOT NULL
+         WHERE fingerprint = coalesce(
+                 (SELECT now.fingerprint FROM secrets AS old JOIN secrets AS now USING (account, key_id)
+                  WHERE old.fingerprint = ?1 AND old.ended_by = 'rehashed' AND now.digest IS NOT NULL),
+                 ?1)
+           AND digest IS NOT NULL
            AND (last_used_at IS NULL OR last_used_at < ?2)",
     )
     .bind(used.fingerprint.as_bytes().as_slice())
@@ -76,7 +80,7 @@ pub(super) async fn usage(
               known AS (
                   SELECT key_id, name, ended_at, row_number() OVER (
                       PARTITION BY key_id
-                      ORDER BY digest IS NULL, ended_by = 'regenerated', ended_at DESC) AS place
+                      ORDER BY digest IS NULL, ended_by IN ('regenerated', 'rehashed'), ended_at DESC) AS place
                   FROM secrets
                   WHERE account = ?1 AND key_id IN (SELECT key_id FROM counted))
          SELECT key_id, name, ended_at, day, requests, refusals

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tower_api_key::{
-    AccountId, Changes, Day, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
-    KeyUsage, Lookup, MemoryStore, NewSecret, StoreError, Use, Version, Written,
+    AccountId, Changes, Day, Fingerprint, KeyDigest, KeyId, KeyName, KeyRecord, KeyRegistry,
+    KeyStore, KeyUsage, Lookup, MemoryStore, NewSecret, StoreError, Use, Version, Written,
 };
 
 /// How a call ends, after it has seen or done what it is for.
@@ -204,6 +204,17 @@ impl KeyRegistry for Scripted {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         self.after_write(self.memory().replace(account, id, secret, at).await).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.after_write(self.memory().rehash(account, id, old, digest, at).await).await
     }
 
     async fn rotate(

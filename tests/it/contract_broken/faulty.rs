@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 
 use tower_api_key::{
-    AccountId, Changes, Day, Entry, Fingerprint, KeyId, KeyName, KeyRecord, KeyRegistry, KeyStore,
-    KeyUsage, Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use,
-    Version, Written,
+    AccountId, Changes, Day, Entry, Fingerprint, KeyDigest, KeyId, KeyName, KeyRecord, KeyRegistry,
+    KeyStore, KeyUsage, Lookup, MemoryStore, NewSecret, ReplicaId, Roll, SharedRegistry,
+    StoreError, Use, Version, Written,
 };
 
 pub(crate) type Said<T> = Result<Written<T>, StoreError>;
@@ -50,6 +50,17 @@ pub(crate) trait Faulty: Default + Send + Sync + 'static {
         at: SystemTime,
     ) -> Said<Arc<KeyRecord>> {
         self.good().replace(account, id, secret, at).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Said<Arc<KeyRecord>> {
+        self.good().rehash(account, id, old, digest, at).await
     }
 
     async fn rotate(
@@ -192,6 +203,17 @@ impl<F: Faulty> KeyRegistry for Broken<F> {
         at: SystemTime,
     ) -> Said<Arc<KeyRecord>> {
         self.0.replace(account, id, secret, at).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Said<Arc<KeyRecord>> {
+        self.0.rehash(account, id, old, digest, at).await
     }
 
     async fn rotate(

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, CacheSettings, CachedStore, Changes, Day, Fingerprint, KeyId, KeyManager, KeyName,
-    KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, MemoryStore, NewSecret,
-    StoreError, Use, Version, Written,
+    AccountId, CacheSettings, CachedStore, Changes, Day, Fingerprint, KeyDigest, KeyId, KeyManager,
+    KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, MemoryStore,
+    NewSecret, StoreError, Use, Version, Written,
 };
 
 use super::state::coherent;
@@ -164,6 +164,17 @@ impl<S: KeyRegistry> KeyRegistry for Failing<S> {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         self.call(self.inner.replace(account, id, secret, at)).await
+    }
+
+    async fn rehash(
+        &self,
+        account: &AccountId,
+        id: &KeyId,
+        old: Fingerprint,
+        digest: KeyDigest,
+        at: SystemTime,
+    ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
+        self.call(self.inner.rehash(account, id, old, digest, at)).await
     }
 
     async fn rotate(
