@@ -30,7 +30,10 @@
 //!   [`docs::replicas`]. 25 active keys an account is exact under any concurrency: [`manage`], [`store`].
 //! * How much each key is used and from where, attempts with deleted ones among it, is counted off the
 //!   request path: [`usage`]; what happens to keys is told: [`KeyEvents`].
-//! * In axum, [`axum::protect`] leaves no route open, not even a 404.
+//! * In axum, [`axum::protect`] leaves no route open, not even a 404. gRPC has answers of its own:
+//!   [`middleware::grpc`].
+//! * What stays open ends with its key: [`ends`]. Keys that others have seen are found and ended:
+//!   [`leaks`]. Keys that came from elsewhere than a header are verified by a [`KeyVerifier`].
 //!
 //! # Features
 //!
@@ -47,15 +50,15 @@
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
-//! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
+//! | `testing` | `testing::TestKeys`: keys for the tests of a service; [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
 //!
 //! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
 //! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
-//! Around it: `record.rs`, `clock.rs`, [`usage`], `events.rs`, [`store`] and its leaves, [`manage`] with
-//! its two surfaces, `api` and `page`. Why it is so:
+//! Around it: `record.rs`, `clock.rs`, [`usage`], [`ends`], `events.rs`, [`leaks`], [`store`] and its
+//! leaves, [`manage`] with its two surfaces, `api` and `page`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
 //! [`docs::stores`]; many processes: [`docs::replicas`].
 #![forbid(unsafe_code)]
@@ -114,7 +117,7 @@ pub struct Readme;
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{AgentHash, Fingerprint, KeyDigest};
-pub use events::{KeyEvent, KeyEvents};
+pub use events::{Exposure, KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};

@@ -28,6 +28,7 @@
 mod body;
 mod connection;
 mod future;
+pub mod grpc;
 mod layer;
 pub mod response;
 pub(crate) mod service;
@@ -36,6 +37,7 @@ mod watch;
 pub use body::ResponseBody;
 pub use connection::AttachConnection;
 pub use future::ResponseFuture;
+pub use grpc::Grpc;
 pub use layer::ApiKeyLayer;
 pub use response::{Json, ProblemDetails, RenderRefusal};
 pub use service::ApiKeyService;

@@ -17,6 +17,7 @@ mod decision;
 mod examples;
 mod faults;
 mod forgery;
+mod grpc;
 mod harness;
 mod manage_api;
 mod manage_page;

@@ -108,6 +108,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "bytes http pin_project_lite tower_service",
     ),
     ("middleware/response", "record rejection", "bytes http tracing"),
+    ("middleware/grpc", "middleware rejection", "bytes http"),
     ("middleware/body", "", "bytes http_body pin_project_lite"),
     (
         "middleware/watch",
