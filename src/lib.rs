@@ -150,3 +150,4 @@ pub use store::{PostgresOptions, PostgresStore};
 pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
 pub use usage::{Usage, UsageSettings};
+pub use verify::KeyVerifier;

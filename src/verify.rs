@@ -3,6 +3,8 @@
 //!
 //! Every key is hashed, also one whose checksum is wrong, so that the refusals cost alike.
 
+mod direct;
+
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use direct::KeyVerifier;
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, SystemClock};

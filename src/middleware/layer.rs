@@ -16,7 +16,7 @@ use crate::record::{Environment, InvalidText, Scope};
 use crate::store::KeyStore;
 use crate::transport::Transport;
 use crate::usage::Usage;
-use crate::verify::Verifier;
+use crate::verify::{KeyVerifier, Verifier};
 
 /// Lets requests through that came over HTTPS with a valid `API-Key`, and refuses all others.
 ///
@@ -134,6 +134,11 @@ impl ApiKeyLayer {
     /// The clock by which keys expire; the system's unless set.
     pub fn with_clock(self, clock: impl Clock) -> Self {
         self.with(|guard| guard.verifier.clock = Arc::new(clock))
+    }
+
+    /// Verifies keys that came from elsewhere than a request's headers, as this layer is set by now.
+    pub fn verifier(&self) -> KeyVerifier {
+        KeyVerifier::of(self.guard.verifier.clone())
     }
 
     fn with(mut self, change: impl FnOnce(&mut Guard)) -> Self {

@@ -34,6 +34,7 @@ mod sqlite;
 mod support;
 mod tidy;
 mod usage;
+mod verifier;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

@@ -17,6 +17,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("transport/proxies", "network transport", "http ipnet thiserror"),
     ("transport/forwarded", "", ""),
     ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),
+    ("verify/direct", "clock identity key record rejection store verify", "futures_util"),
     ("key", "record", "crc32fast zeroize"),
     ("digest", "key", "hex sha2 subtle"),
     ("policy", "record rejection", ""),
