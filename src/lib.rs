@@ -50,6 +50,7 @@
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
+//! | `leaks` | `leaks::GitHubReceiver`: what GitHub's secret scanning has found |
 //! | `testing` | `testing::TestKeys`: keys for the tests of a service; [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
@@ -85,6 +86,7 @@ mod metrics;
 mod record;
 pub mod usage;
 
+pub mod leaks;
 pub mod manage;
 pub mod store;
 

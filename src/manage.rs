@@ -38,6 +38,7 @@ mod new_key;
 #[cfg_attr(docsrs, doc(cfg(feature = "page")))]
 pub mod page;
 mod principal;
+mod revoke;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

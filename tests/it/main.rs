@@ -19,6 +19,7 @@ mod faults;
 mod forgery;
 mod grpc;
 mod harness;
+mod leaks;
 mod manage_api;
 mod manage_page;
 mod manager;

@@ -35,6 +35,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("usage", "clock digest events record store", "tokio tracing"),
     ("store", "digest record", "async_trait thiserror"),
     ("store/changes", "digest", ""),
+    ("store/current", "record store", ""),
     ("store/uses", "digest record", ""),
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
@@ -123,11 +124,23 @@ const TABLE: &[(&str, &str, &str)] = &[
         "identity middleware transport",
         "axum axum_core bytes http pin_project_lite serde_json tower_layer tower_service tracing",
     ),
+    ("axum/self_revoke", "identity manage rejection", "axum http serde_json tracing"),
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest events key record store", "thiserror tracing"),
     ("manage/new_key", "clock manage record", ""),
     ("manage/generate", "digest key manage record", "rand zeroize"),
     ("manage/principal", "manage record", ""),
+    ("manage/revoke", "manage record store", ""),
+    // What is done about keys that others have seen.
+    ("leaks", "", ""),
+    ("leaks/revoke", "events manage record", "tokio tracing"),
+    (
+        "leaks/github",
+        "events identity leaks manage record rejection verify",
+        "axum http serde_json tokio tracing",
+    ),
+    ("leaks/public_keys", "", "base64 p256 serde serde_json thiserror"),
+    ("leaks/report", "digest key", "hex serde"),
     // Surfaces.
     (
         "manage/api",
@@ -264,6 +277,8 @@ fn each_primitive_has_one_place() {
     only_in("Connection::tls_ended_here", &["tls"]);
     let surfaces = [
         "axum",
+        "axum/self_revoke",
+        "leaks/github",
         "manage/api",
         "manage/api/failure",
         "manage/page",
@@ -277,6 +292,7 @@ fn each_primitive_has_one_place() {
         "store",
         "store/arc",
         "store/cached",
+        "store/current",
         "store/fleet",
         "store/memory",
         "store/postgres",
