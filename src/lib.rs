@@ -86,6 +86,7 @@ mod metrics;
 mod record;
 pub mod usage;
 
+pub mod ends;
 pub mod leaks;
 pub mod manage;
 pub mod store;
@@ -119,6 +120,7 @@ pub struct Readme;
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{AgentHash, Fingerprint, KeyDigest};
+pub use ends::{EndsSettings, KeyEnd, KeyEnds};
 pub use events::{Exposure, KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;

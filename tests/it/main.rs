@@ -14,6 +14,7 @@ mod console;
 mod contract;
 mod contract_broken;
 mod decision;
+mod ends;
 mod examples;
 mod faults;
 mod forgery;

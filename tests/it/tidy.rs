@@ -33,6 +33,9 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("events", "record rejection store", "tracing"),
     ("metrics", "events", "metrics"),
     ("usage", "clock digest events record store", "tokio tracing"),
+    ("ends", "clock identity store", "tokio"),
+    ("ends/guard", "ends", "futures_util http_body pin_project_lite"),
+    ("ends/watcher", "digest ends record store", "futures_util tokio tracing"),
     ("store", "digest record", "async_trait thiserror"),
     ("store/changes", "digest", ""),
     ("store/current", "record store", ""),
@@ -288,6 +291,8 @@ fn each_primitive_has_one_place() {
     ];
     only_in("StatusCode::", &surfaces);
     let managed = [
+        "ends",
+        "ends/watcher",
         "manage",
         "store",
         "store/arc",
