@@ -34,6 +34,7 @@ mod servers;
 mod sockets;
 mod sqlite;
 mod support;
+mod testing;
 mod tidy;
 mod usage;
 mod verifier;

@@ -127,6 +127,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "identity middleware transport",
         "axum axum_core bytes http pin_project_lite serde_json tower_layer tower_service tracing",
     ),
+    ("testing", "clock identity manage middleware record store transport verify", "tokio"),
     ("axum/self_revoke", "identity manage rejection", "axum http serde_json tracing"),
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest events key record store", "thiserror tracing"),
