@@ -37,6 +37,8 @@
 //! # let _: Router = service;
 //! ```
 
+mod self_revoke;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
@@ -53,6 +55,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, Request, StatusCode, header};
 use pin_project_lite::pin_project;
+pub use self_revoke::self_revoke;
 use tower_layer::Layer;
 use tower_service::Service;
 

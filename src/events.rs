@@ -11,7 +11,7 @@
 //!
 //! let audit = |event: &KeyEvent<'_>| match event {
 //!     KeyEvent::Deleted { key, name, by, .. } => println!("{key}, {name:?}, was deleted by {by:?}"),
-//!     KeyEvent::Exposed { key } => println!("mail {}: {} came in the clear", key.account, key.name),
+//!     KeyEvent::Exposed { key, .. } => println!("mail {}: replace {}", key.account, key.name),
 //!     _ => {}
 //! };
 //!
@@ -61,13 +61,29 @@ pub enum KeyEvent<'a> {
     /// A request went on that would have been refused, but for the
     /// [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
     Passed { rejection: &'a Rejection },
-    /// A valid key came over a connection that was not HTTPS: replace it. The call was refused.
-    Exposed { key: &'a KeyRecord },
+    /// Others may have seen a valid key: replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed)
+    /// delete it.
+    Exposed { key: &'a KeyRecord, exposure: Exposure<'a> },
     /// A key that is in use is about to expire. Told once a day by each process.
     Expiring { key: &'a KeyRecord },
     /// How often a secret was used since the last time this was told of it, when it has been
     /// [written](crate::Usage). It names the secret by its fingerprint, as the log does.
     Used { of: &'a Use },
+}
+
+/// How a key was exposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exposure<'a> {
+    /// It came over a connection that was not HTTPS. The call was refused.
+    InTheClear,
+    /// A secret scanner found it. Both texts are the scanner's, as far as it says, and hold no key.
+    Found {
+        /// Where.
+        url: Option<&'a str>,
+        /// In what, such as `commit` or `issue_title`.
+        source: Option<&'a str>,
+    },
 }
 
 impl KeyEvent<'_> {

@@ -9,7 +9,7 @@
 //!   environment (optional)
 //! ```
 //!
-//! and is found by a secret scanner with (for the prefix `acme`)
+//! and is found by a secret scanner with ([`KeyPrefix::scanner_pattern`], for the prefix `acme`)
 //!
 //! ```text
 //! \bacme_(?:[a-z0-9]{1,16}_)?[0-9A-Za-z]{49}\b
@@ -35,6 +35,19 @@ pub(crate) const RANDOM_DIGITS: usize = 43;
 const CHECKSUM_DIGITS: usize = 6;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+impl KeyPrefix {
+    /// The expression that finds keys of this prefix, for secret scanners. Most of what it finds elsewhere has
+    /// no [good checksum](KeyText::has_checksum).
+    ///
+    /// In the syntax that PCRE, RE2, Hyperscan, Go and Rust have in common.
+    #[must_use]
+    pub fn scanner_pattern(&self) -> String {
+        const DIGITS: usize = RANDOM_DIGITS + CHECKSUM_DIGITS;
+        // A prefix is letters and digits: nothing in it means anything to an expression.
+        format!(r"\b{self}_(?:[a-z0-9]{{1,16}}_)?[0-9A-Za-z]{{{DIGITS}}}\b")
+    }
+}
 
 /// A whole secret key. It cannot be printed, compared, hashed, cloned or serialised, and its memory
 /// is wiped when it is dropped; [`reveal`](Self::reveal) gives the text away, once.
@@ -141,8 +154,10 @@ impl<'a> KeyText<'a> {
         self.0
     }
 
-    /// Whether the last characters are the checksum of the others.
-    fn has_checksum(self) -> bool {
+    /// Whether the last characters are the checksum of the others, as in every key that this crate makes.
+    /// What a secret scanner has found and has none is no key.
+    #[must_use]
+    pub fn has_checksum(self) -> bool {
         let Some(split) = self.0.len().checked_sub(CHECKSUM_DIGITS) else {
             return false;
         };

@@ -30,7 +30,10 @@
 //!   [`docs::replicas`]. 25 active keys an account is exact under any concurrency: [`manage`], [`store`].
 //! * How much each key is used and from where, attempts with deleted ones among it, is counted off the
 //!   request path: [`usage`]; what happens to keys is told: [`KeyEvents`].
-//! * In axum, [`axum::protect`] leaves no route open, not even a 404.
+//! * In axum, [`axum::protect`] leaves no route open, not even a 404. gRPC has answers of its own:
+//!   [`middleware::grpc`].
+//! * What stays open ends with its key: [`ends`]. Keys that others have seen are found and ended:
+//!   [`leaks`]. Keys that came from elsewhere than a header are verified by a [`KeyVerifier`].
 //!
 //! # Features
 //!
@@ -50,15 +53,16 @@
 //! | `limits` | [`limits`]`::{RateLimit, FailureBudget}`: how often keys are used, and tried that are none |
 //! | `cli` | the program `tower-api-key`: create, list, rotate, delete, verify, from the command line |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
-//! | `testing` | [`store::contract`]: what every store promises, as tests for yours |
+//! | `leaks` | `leaks::GitHubReceiver`: what GitHub's secret scanning has found |
+//! | `testing` | `testing::TestKeys`: keys for the tests of a service; [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
 //!
 //! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
 //! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
 //! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
-//! Around it: `record.rs`, `clock.rs`, [`usage`], `events.rs`, [`store`] and its leaves, [`manage`] with
-//! its two surfaces, `api` and `page`. Why it is so:
+//! Around it: `record.rs`, `clock.rs`, [`usage`], [`ends`], `events.rs`, [`leaks`], [`store`] and its
+//! leaves, [`manage`] with its two surfaces, `api` and `page`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
 //! [`docs::stores`]; many processes: [`docs::replicas`].
 #![forbid(unsafe_code)]
@@ -86,6 +90,8 @@ mod record;
 mod upgrades;
 pub mod usage;
 
+pub mod ends;
+pub mod leaks;
 pub mod limits;
 pub mod manage;
 pub mod store;
@@ -93,6 +99,9 @@ pub mod store;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod tls;
@@ -119,7 +128,8 @@ pub struct Readme;
 pub use clock::Monotonic;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{AgentHash, Fingerprint, ForeignDigest, Hashing, KeyDigest, Pepper, Scheme};
-pub use events::{KeyEvent, KeyEvents};
+pub use ends::{EndsSettings, KeyEnd, KeyEnds};
+pub use events::{Exposure, KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
@@ -153,3 +163,4 @@ pub use store::{RedisOptions, RedisStore};
 pub use transport::{Connection, InvalidProxies, Transport, TrustedProxies};
 pub use upgrades::Upgrades;
 pub use usage::{Usage, UsageSettings};
+pub use verify::KeyVerifier;

@@ -39,6 +39,7 @@ mod new_key;
 #[cfg_attr(docsrs, doc(cfg(feature = "page")))]
 pub mod page;
 mod principal;
+mod revoke;
 mod upkeep;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@
 mod body;
 mod connection;
 mod future;
+pub mod grpc;
 mod layer;
 mod notice;
 pub mod response;
@@ -39,6 +40,7 @@ mod watch;
 pub use body::ResponseBody;
 pub use connection::AttachConnection;
 pub use future::ResponseFuture;
+pub use grpc::Grpc;
 pub use layer::ApiKeyLayer;
 pub use response::{Json, ProblemDetails, RenderRefusal};
 pub use scope::{RequireScope, ScopeFuture, ScopeService, require_scope};

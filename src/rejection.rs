@@ -201,6 +201,15 @@ impl Rejection {
         })
     }
 
+    /// The record whose key was tried, unless that was ended.
+    #[cfg(feature = "leaks")]
+    pub(crate) fn record(&self) -> Option<&Arc<KeyRecord>> {
+        match self.subject.as_ref()? {
+            Subject::Record(record) => Some(record),
+            Subject::Tombstone(_) => None,
+        }
+    }
+
     /// Whose key was tried, if it is known.
     #[must_use]
     pub fn account(&self) -> Option<&AccountId> {

@@ -56,6 +56,7 @@ mod changes;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod contract;
+mod current;
 mod fleet;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -84,6 +85,7 @@ pub use self::redis::{RedisOptions, RedisStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use cached::{CacheSettings, CachedStore, ReplicaStatus};
 pub use changes::{CHANGES_KEPT, Change, Changes, Version};
+pub(crate) use current::current;
 pub use fleet::{Enrolled, LEASE, Looks, ReplicaId, Roll, SharedRegistry, settle};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]

@@ -3,6 +3,7 @@
 //!
 //! Every key is hashed, also one whose checksum is wrong, so that the refusals cost alike.
 
+mod direct;
 mod search;
 
 use std::any::Any;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use direct::KeyVerifier;
 use tokio::time::Sleep;
 
 pub(crate) use self::search::Search;

@@ -4,19 +4,19 @@
 //! * Every request needs a live key, also within a session. A session is its account's, not its key's:
 //!   another key of the account goes on with it, so that a rotation breaks none; for any other account it
 //!   is 404. One in which nothing was sent for [`IDLE`] is ended.
-//! * **A deleted key ends its streams within 2 s**, and the calls that it had not yet an answer for: each
-//!   key with something open is looked up every second. Expiry and regeneration do the same. When the
-//!   store has not answered for [10 s](keys::PATIENCE), they end too, within 2 s more.
+//! * **A deleted key ends its streams within 2 s**, and the calls that it had not yet an answer for:
+//!   [`KeyEnds`] says when. Expiry and regeneration do the same. When the store has not answered for 10 s,
+//!   they end too, within 2 s more.
 //! * `Host` must be one of this server's addresses, `localhost` or a `--public-host`; `Origin`, where there
 //!   is one, the https origin of one of them: a web page must not reach this server through a name of its
 //!   own. 403 otherwise.
 //! * Standing streams end at SIGTERM; calls under way may finish.
 
-mod keys;
 mod names;
 mod sessions;
 mod tools;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +32,10 @@ use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::streamable_http_server::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use serde_json::{Value, json};
-use tower_api_key::{Identity, KeyRegistry};
+use tokio::sync::watch;
+use tower_api_key::ends::Ended;
+use tower_api_key::{EndsSettings, Identity, KeyEnd, KeyEnds, KeyRegistry};
 
-use self::keys::{End, Keys, Use};
 pub(crate) use self::names::{Names, PublicHost};
 use self::sessions::Sessions;
 use self::tools::Tools;
@@ -53,7 +54,8 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) struct Mcp {
     service: StreamableHttpService<Tools, LocalSessionManager>,
     sessions: Arc<Sessions>,
-    keys: Keys,
+    ends: KeyEnds,
+    closed: watch::Sender<bool>,
 }
 
 impl Mcp {
@@ -73,7 +75,8 @@ impl Mcp {
                 config,
             ),
             sessions: Arc::new(Sessions::new(manager)),
-            keys: Keys::new(store),
+            ends: KeyEnds::watch(store, EndsSettings::default()),
+            closed: watch::Sender::new(false),
         }
     }
 
@@ -83,7 +86,7 @@ impl Mcp {
 
     /// Ends the streams that would never end by themselves.
     pub(crate) fn end_standing_streams(&self) {
-        self.keys.close();
+        self.closed.send_replace(true);
     }
 
     async fn answer(&self, caller: &Identity, request: Request) -> Result<Response, Response> {
@@ -138,16 +141,16 @@ impl Mcp {
 }
 
 async fn serve(State(mcp): State<Mcp>, caller: Identity, request: Request) -> Response {
-    let using = mcp.keys.using(&caller);
+    let mut ended = mcp.ends.of(&caller);
     // Nobody waits for an answer to a GET: what it opens stands until somebody ends it.
-    let standing = request.method() == Method::GET;
+    let closed = (request.method() == Method::GET).then(|| mcp.closed.subscribe());
     let response = tokio::select! {
         response = mcp.answer(&caller, request) => response.unwrap_or_else(|refusal| refusal),
-        end = using.ended() => return cut_off(end),
+        end = &mut ended => return cut_off(end),
     };
     let content_type = response.headers().get(header::CONTENT_TYPE);
     if content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
-        let mut response = response.map(|body| until_ended(body, using, standing));
+        let mut response = response.map(|body| until_ended(body, ended, closed));
         response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
         response
     } else {
@@ -156,22 +159,27 @@ async fn serve(State(mcp): State<Mcp>, caller: Identity, request: Request) -> Re
 }
 
 /// A body that ends with its key, and, if it is a standing stream, with the server.
-fn until_ended(body: Body, using: Use, standing: bool) -> Body {
+fn until_ended(body: Body, ended: Ended, closed: Option<watch::Receiver<bool>>) -> Body {
+    let closing = async move {
+        match closed {
+            Some(mut closed) => drop(closed.wait_for(|closed| *closed).await),
+            None => pending().await,
+        }
+    };
     let end = async move {
-        if standing {
-            using.ended_or_closed().await;
-        } else {
-            let _ = using.ended().await;
+        tokio::select! {
+            _ = ended => {}
+            () = closing => {}
         }
     };
     Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
 }
 
 /// What the layer says, to a call that was under way.
-fn cut_off(end: End) -> Response {
+fn cut_off(end: KeyEnd) -> Response {
     let (failure, name, values): (_, _, &[&str]) = match end {
-        End::Invalid => (Failure::invalid_key(), header::WWW_AUTHENTICATE, &CHALLENGES),
-        End::Unknown => (Failure::unchecked_key(), header::RETRY_AFTER, &["1"]),
+        KeyEnd::Invalid => (Failure::invalid_key(), header::WWW_AUTHENTICATE, &CHALLENGES),
+        _ => (Failure::unchecked_key(), header::RETRY_AFTER, &["1"]),
     };
     let mut response = failure.into_response();
     for value in values {

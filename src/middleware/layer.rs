@@ -20,7 +20,7 @@ use crate::store::KeyStore;
 use crate::transport::Transport;
 use crate::upgrades::Upgrades;
 use crate::usage::Usage;
-use crate::verify::Verifier;
+use crate::verify::{KeyVerifier, Verifier};
 
 /// Lets requests through that came over HTTPS with a valid `API-Key`, and refuses all others.
 ///
@@ -213,6 +213,11 @@ impl ApiKeyLayer {
     /// The clock by which keys expire; the system's unless set.
     pub fn with_clock(self, clock: impl Clock) -> Self {
         self.with(|guard| guard.verifier.clock = Arc::new(clock))
+    }
+
+    /// Verifies keys that came from elsewhere than a request's headers, as this layer is set by now.
+    pub fn verifier(&self) -> KeyVerifier {
+        KeyVerifier::of(self.guard.verifier.clone())
     }
 
     fn with(mut self, change: impl FnOnce(&mut Guard)) -> Self {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::digest::AgentHash;
-use crate::events::{KeyEvent, Listeners};
+use crate::events::{Exposure, KeyEvent, Listeners};
 use crate::extract::TakenKey;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
@@ -93,7 +93,8 @@ impl Watch {
                     account = key.account.as_str(),
                     "a valid key came in the clear: it must be replaced"
                 );
-                listeners.tell(&KeyEvent::Exposed { key: &key });
+                let exposure = Exposure::InTheClear;
+                listeners.tell(&KeyEvent::Exposed { key: &key, exposure });
             }
             sleep(Duration::from_secs(1)).await;
             drop(permit);

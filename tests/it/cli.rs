@@ -256,12 +256,15 @@ fn keys_of_another_system_are_imported_whole_or_not_at_all() {
             r#"{{"account":"admin@example.com","name":"Token {id}","format":"sanctum","selector":"{id}","digest":"{digest}"}}"#
         )
     };
-    let import = |more: &[&str]| [&["import", file.to_str().unwrap()], more].concat();
+    let path = file.to_str().unwrap();
+    fn import<'a>(path: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["import", path], more].concat()
+    }
     let write = |rows: &[String]| fs::write(&file, rows.join("\n")).unwrap();
 
     write(&[row("17", digest), row("18", "5a")]);
     let sanctum = ["--accept", "sanctum"];
-    let output = cli.run(&import(&sanctum));
+    let output = cli.run(&import(path, &sanctum));
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(
@@ -272,23 +275,23 @@ fn keys_of_another_system_are_imported_whole_or_not_at_all() {
     assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "none of them");
 
     write(&[row("17", digest), row("18", &"5a".repeat(32))]);
-    let report = cli.json(&import(&[&sanctum[..], &["--dry-run"]].concat()));
+    let report = cli.json(&import(path, &[&sanctum[..], &["--dry-run"]].concat()));
     assert_eq!((&report["imported"], &report["already"]), (&2.into(), &0.into()));
     assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "a dry run");
     assert_eq!(
-        cli.run(&import(&[])).status.code(),
+        cli.run(&import(path, &[])).status.code(),
         Some(1),
         "a format that the service does not accept"
     );
     for (imported, already) in [(2, 0), (0, 2)] {
-        let report = cli.json(&import(&sanctum));
+        let report = cli.json(&import(path, &sanctum));
         assert_eq!((&report["imported"], &report["already"]), (&imported.into(), &already.into()));
     }
     assert_eq!(cli.verify(&format!("17|{secret}"), &sanctum).0, 0);
     assert_eq!(cli.verify(&format!("18|{secret}"), &sanctum).0, 1);
     assert_eq!(cli.verify(&format!("17|{secret}"), &[]).0, 1);
     assert!(cli.fails(3, &["import", "nowhere.jsonl"]).contains("nowhere.jsonl"));
-    assert!(cli.fails(2, &import(&["--accept", "md5"])).contains("md5"));
+    assert!(cli.fails(2, &import(path, &["--accept", "md5"])).contains("md5"));
 }
 
 #[test]

@@ -89,3 +89,24 @@ fn custom_store() {
     let wrong = line.replace("demonstration", "demonstratiom");
     assert!(curl(&wrong, &[]).contains("Invalid API key."));
 }
+
+#[test]
+fn streams() {
+    use std::io::Write as _;
+    let mut command = Command::new(crate::support::path_of("streams"));
+    let (mut program, mut input) = Program::run_with_input(command.arg("127.0.0.1:0"));
+    let line = program.line(|line| line.starts_with("curl "));
+    let mut curl = Command::new("sh");
+    curl.args(["-c", &format!("exec {line} --silent --show-error --max-time 60")]);
+    let mut client = Program::run(&mut curl);
+    for number in 0..5 {
+        client.line(|line| line == format!("data: {number}"));
+    }
+    input.write_all(b"\n").unwrap();
+    program.line(|line| line == "deleted: true");
+    let deleted = std::time::Instant::now();
+    let (code, said, stderr) = client.end();
+    assert_eq!(code, Some(0), "it is ended by the server: {said} {stderr}");
+    assert!(deleted.elapsed() < std::time::Duration::from_secs(2), "{:?}", deleted.elapsed());
+    assert!(self::curl(&line, &[]).contains("Invalid API key."));
+}

@@ -16,12 +16,15 @@ mod console;
 mod contract;
 mod contract_broken;
 mod decision;
+mod ends;
 mod examples;
 mod faults;
 mod forgery;
+mod grpc;
 mod harness;
 mod hashing;
 mod import;
+mod leaks;
 mod manage_api;
 mod manage_page;
 mod manager;
@@ -35,8 +38,10 @@ mod servers;
 mod sockets;
 mod sqlite;
 mod support;
+mod testing;
 mod tidy;
 mod usage;
+mod verifier;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
@@ -238,7 +238,18 @@ impl Program {
     }
 
     pub(crate) fn run(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::of(command.stdin(Stdio::null()))
+    }
+
+    /// With something to write to what it reads.
+    pub(crate) fn run_with_input(command: &mut Command) -> (Self, ChildStdin) {
+        let mut program = Self::of(command.stdin(Stdio::piped()));
+        let input = program.child.stdin.take().unwrap();
+        (program, input)
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (lines, stdout) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());

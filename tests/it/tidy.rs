@@ -18,6 +18,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("transport/forwarded", "", ""),
     ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),
     ("verify/search", "digest record rejection store", "thiserror"),
+    ("verify/direct", "clock digest identity key record rejection store verify", "futures_util"),
     ("key", "record", "crc32fast zeroize"),
     ("digest", "key", "hex sha2 subtle"),
     ("digest/hashing", "digest key record", "hmac sha2 zeroize"),
@@ -39,8 +40,12 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("usage", "clock digest events record store", "tokio tracing"),
     // Hears of verification, which knows it only as somebody who hears.
     ("upgrades", "clock digest record store verify", "tokio tracing"),
+    ("ends", "clock identity store", "tokio"),
+    ("ends/guard", "ends", "futures_util http_body pin_project_lite"),
+    ("ends/watcher", "digest ends record store", "futures_util tokio tracing"),
     ("store", "digest record", "async_trait thiserror"),
     ("store/changes", "digest", ""),
+    ("store/current", "record store", ""),
     ("store/uses", "digest record", ""),
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
@@ -123,6 +128,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "bytes http pin_project_lite tower_layer tower_service tracing",
     ),
     ("middleware/shadow", "", "http tracing"),
+    ("middleware/grpc", "middleware rejection", "bytes http"),
     ("middleware/body", "", "bytes http_body pin_project_lite"),
     (
         "middleware/watch",
@@ -136,6 +142,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         "identity middleware transport",
         "axum axum_core bytes http pin_project_lite serde_json tower_layer tower_service tracing",
     ),
+    ("testing", "clock identity manage middleware record store transport verify", "tokio"),
+    ("axum/self_revoke", "identity manage rejection", "axum http serde_json tracing"),
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest events key record store", "thiserror tracing"),
     ("manage/new_key", "clock manage record", ""),
@@ -146,6 +154,17 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage/generate", "digest key manage record", "rand zeroize"),
     ("manage/principal", "manage record", ""),
     ("manage/upkeep", "manage record", ""),
+    ("manage/revoke", "manage record store", ""),
+    // What is done about keys that others have seen.
+    ("leaks", "", ""),
+    ("leaks/revoke", "events manage record", "tokio tracing"),
+    (
+        "leaks/github",
+        "events identity leaks manage record rejection verify",
+        "axum http serde_json tokio tracing",
+    ),
+    ("leaks/public_keys", "", "base64 p256 serde serde_json thiserror"),
+    ("leaks/report", "digest key", "hex serde"),
     // Surfaces.
     (
         "manage/api",
@@ -284,6 +303,8 @@ fn each_primitive_has_one_place() {
     only_in("Connection::tls_ended_here", &["tls"]);
     let surfaces = [
         "axum",
+        "axum/self_revoke",
+        "leaks/github",
         "manage/api",
         "manage/api/failure",
         "manage/page",
@@ -293,11 +314,14 @@ fn each_primitive_has_one_place() {
     ];
     only_in("StatusCode::", &surfaces);
     let managed = [
+        "ends",
+        "ends/watcher",
         "manage",
         "manage/import/check",
         "store",
         "store/arc",
         "store/cached",
+        "store/current",
         "store/fleet",
         "store/memory",
         "store/postgres",
