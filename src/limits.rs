@@ -117,6 +117,7 @@ impl Limits {
         self.keys.as_ref().map_or(Ok(None), |limit| Self::take_from(&**limit, caller))
     }
 
+    #[cold]
     fn take_from(limit: &dyn KeyLimit, caller: &Identity) -> Result<Option<Standing>, Rejection> {
         limit.take(caller).map(Some).map_err(|standing| {
             let limited = Limited { retry_after: standing.reset_after, standing: Some(standing) };

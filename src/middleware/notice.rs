@@ -47,6 +47,7 @@ impl Notices {
         self.of_some(caller, standing, now)
     }
 
+    #[cold]
     fn of_some(
         self,
         caller: &Identity,
@@ -89,11 +90,7 @@ impl Notice {
     #[inline]
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         if let Some(notice) = &self.0 {
-            for (name, value) in &**notice {
-                if !headers.contains_key(name) {
-                    headers.insert(name.clone(), value.clone());
-                }
-            }
+            write_all(notice, headers);
         }
     }
 
@@ -113,6 +110,15 @@ impl Notice {
     fn add(&mut self, name: &HeaderName, value: Option<String>) {
         if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
             self.0.get_or_insert_default().insert(name.clone(), value);
+        }
+    }
+}
+
+#[cold]
+fn write_all(notice: &HeaderMap, headers: &mut HeaderMap) {
+    for (name, value) in notice {
+        if !headers.contains_key(name) {
+            headers.insert(name.clone(), value.clone());
         }
     }
 }

@@ -69,6 +69,7 @@ impl Guard {
 
     /// Lets a verified caller in who is within its limit: the request becomes what the inner service
     /// gets.
+    #[inline]
     pub(super) fn admit<B>(
         &self,
         request: &mut Request<B>,
@@ -102,6 +103,7 @@ impl Guard {
     }
 
     /// Gives a request that would have been refused back what it came with.
+    #[cold]
     pub(super) fn let_pass<B>(
         &self,
         request: &mut Request<B>,

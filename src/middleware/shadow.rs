@@ -18,6 +18,7 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     /// The headers of a request as they came, which it is given back if it would have been refused.
+    #[cold]
     pub(super) fn keep(&self, headers: &HeaderMap, now: SystemTime) -> Box<HeaderMap> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let before = self.reminded_at.load(Ordering::Relaxed);
