@@ -9,9 +9,9 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_api_key::{
     AccountId, ApiKeyLayer, CacheSettings, CachedStore, EndCause, Entry, Fingerprint,
-    ForeignDigest, Hashing, KeyDigest, KeyFormat, KeyId, KeyManager, KeyRecord, KeyRegistry,
-    KeyStore, KeyText, Lookup, MemoryStore, Pepper, Rejection, RejectionKind, Scheme, StoreError,
-    Transport, Upgrades,
+    ForeignDigest, Hashing, KeyDigest, KeyEvent, KeyFormat, KeyId, KeyManager, KeyRecord,
+    KeyRegistry, KeyStore, KeyText, Lookup, MemoryStore, Pepper, Rejection, RejectionKind, Scheme,
+    StoreError, Transport, Upgrades,
 };
 
 use crate::contract_broken::faulty::{Broken, Faulty, Said};
@@ -389,4 +389,77 @@ async fn a_cache_holds_no_absence_against_a_key_that_was_rehashed() {
     let layer = open(cached, &new);
     assert_eq!(answer(&layer, key).await.status(), StatusCode::OK);
     assert_eq!(answer(&layer, key).await.status(), StatusCode::OK);
+}
+
+/// Two processes over one store, of which one upgrades keys under the other's eyes. What the other keeps is
+/// little, so that it asks anew for the one digest while it still remembers of the other that it is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_accepts_a_key_while_it_is_upgraded() {
+    let (old, new) = (Hashing::default(), Hashing::peppered(pepper(2)).accepting(Scheme::sha256()));
+    let store = MemoryStore::new();
+    let ours = CachedStore::shared(store.clone(), CacheSettings::default()).await;
+    let mut little = CacheSettings::default();
+    little.max_live = 1;
+    let theirs = CachedStore::shared(store.clone(), little).await;
+    let upgrading = open(ours.clone(), &new).with_upgrades(&Upgrades::to(ours.clone()));
+    let (watching, other) = (open(theirs.clone(), &new), "the-other-key");
+    filed(&store, of(&new, other)).await;
+    for round in 0..40 {
+        let key = format!("key-{round}");
+        let owner = account(&format!("owner-{round}"));
+        let mut made = record(&owner, time(0));
+        made.digest = of(&old, &key);
+        let before = Arc::new(made);
+        let _ = store.insert(Arc::clone(&before), 25).await.unwrap();
+        let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let watch = {
+            let (watching, key, is_over) = (watching.clone(), key.clone(), Arc::clone(&is_over));
+            async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    for key in [&key, other] {
+                        let status = answer(&watching, key).await.status();
+                        assert_eq!(status, StatusCode::OK, "round {round}");
+                    }
+                }
+            }
+        };
+        let watch = tokio::spawn(watch);
+        tokio::task::yield_now().await;
+        assert_eq!(answer(&upgrading, &key).await.status(), StatusCode::OK);
+        upgraded(&store, &before).await;
+        for _ in 0..20 {
+            assert_eq!(answer(&upgrading, &key).await.status(), StatusCode::OK);
+            tokio::task::yield_now().await;
+        }
+        is_over.store(true, Ordering::SeqCst);
+        watch.await.unwrap();
+    }
+    ours.close().await;
+    theirs.close().await;
+}
+
+#[tokio::test]
+async fn a_key_with_an_old_digest_that_came_in_the_clear_is_told_of() {
+    let key = "a-key-in-the-clear";
+    let (old, new) = (Hashing::default(), Hashing::peppered(pepper(2)).accepting(Scheme::sha256()));
+    let store = MemoryStore::new();
+    let before = filed(&store, of(&old, key)).await;
+    let exposed = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&exposed);
+    let layer = ApiKeyLayer::new(store)
+        .with_key_format(KeyFormat::Any)
+        .with_hashing(new)
+        .with_events(move |event: &KeyEvent<'_>| {
+            if let KeyEvent::Exposed { key } = event {
+                heard.lock().unwrap().push(key.id.clone());
+            }
+        });
+    assert_eq!(kind(&answer(&layer, key).await), Some(RejectionKind::NotHttps));
+    soon(async {
+        while exposed.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(*exposed.lock().unwrap(), std::slice::from_ref(&before.id));
 }

@@ -80,6 +80,7 @@ impl ImportRows {
     /// assert_eq!(report.imported, 2);
     /// # Ok(()) }
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "import")))]
     #[must_use]
     pub fn from_json_lines(text: &str) -> Self {
         let mut rows = Self::default();

@@ -52,11 +52,15 @@ pub async fn nothing_brings_an_ended_secret_back(store: Store) {
     let successor = Arc::new(record(&owner, time(5)));
     let rotate = store.rotate(&owner, &rotated.id, successor, None, NO_CAP).await;
     assert_done(rotate, "rotate");
+    let rehashed = insert(&store, record(&owner, time(0))).await;
+    let (print, new) = (rehashed.fingerprint(), secret().digest);
+    assert_done(store.rehash(&owner, &rehashed.id, print, new, time(5)).await, "rehash");
     for (old, cause) in [
         (deleted, EndCause::Deleted),
         (all, EndCause::Deleted),
         (replaced, EndCause::Regenerated),
         (rotated, EndCause::Rotated),
+        (rehashed, EndCause::Rehashed),
     ] {
         try_to_bring_back(&store, &owner, &old).await;
         let tombstone = ended(&store, old.fingerprint()).await;
@@ -79,6 +83,9 @@ async fn try_to_bring_back(store: &Store, owner: &AccountId, old: &KeyRecord) {
         let again = NewSecret::new(digest.clone(), Hint::default());
         let replaced = store.replace(owner, &bystander.id, again, time(7)).await;
         assert_eq!(said(replaced), Written::Taken, "replace");
+        let print = bystander.fingerprint();
+        let rehashed = store.rehash(owner, &bystander.id, print, digest.clone(), time(7)).await;
+        assert_eq!(said(rehashed), Written::Taken, "rehash");
         let again = Arc::new(KeyRecord { digest, ..record(owner, time(6)) });
         for grace_ends in [Some(time(90)), None] {
             let rotated =

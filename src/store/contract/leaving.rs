@@ -61,11 +61,19 @@ pub async fn a_write_whose_caller_went_away_can_be_repeated(store: Store) {
         ended(&store, key.fingerprint()).await;
         live(&store, new.digest.fingerprint()).await;
 
+        let (old, hashed) = (new.digest.fingerprint(), secret().digest);
+        let rehash = || store.rehash(&owner, &key.id, old, hashed.clone(), time(1));
+        begin(round, rehash()).await;
+        let again = said(rehash().await);
+        assert!(matches!(again, Written::Done(()) | Written::NotFound), "rehash said {again:?}");
+        ended(&store, old).await;
+        live(&store, hashed.fingerprint()).await;
+
         let next = Arc::new(record(&owner, time(2)));
         begin(round, store.rotate(&owner, &key.id, Arc::clone(&next), None, 1)).await;
         let again = said(store.rotate(&owner, &key.id, Arc::clone(&next), None, 1).await);
         assert!(matches!(again, Written::Done(()) | Written::NotFound), "rotate said {again:?}");
-        ended(&store, new.digest.fingerprint()).await;
+        ended(&store, hashed.fingerprint()).await;
         assert_shown(&store, &next).await;
 
         begin(round, store.delete(&owner, &next.id, time(3))).await;

@@ -179,7 +179,8 @@ pub async fn a_use_of_a_rehashed_secret_is_shown_and_counted(store: Store) {
     let key = insert(&store, record(&account("a"), time(0))).await;
     let (owner, old, new) = (&key.account, key.fingerprint(), secret());
     store.mark_used(&[Use::new(old, time(1))]).await.unwrap();
-    assert_done(store.rehash(owner, &key.id, old, digest(), time(2)).await, "rehash");
+    // By a clock that is fast: the key's end, below, is the end that counts all the same.
+    assert_done(store.rehash(owner, &key.id, old, digest(), time(9)).await, "rehash");
     assert_eq!(shown(&store, &key).await.last_used_at, Some(time(1)), "the last use before it");
     store.mark_used(&[Use::new(old, time(3))]).await.unwrap();
     assert_eq!(shown(&store, &key).await.last_used_at, Some(time(3)), "the last use after it");
