@@ -450,7 +450,7 @@ async fn a_key_with_an_old_digest_that_came_in_the_clear_is_told_of() {
         .with_key_format(KeyFormat::Any)
         .with_hashing(new)
         .with_events(move |event: &KeyEvent<'_>| {
-            if let KeyEvent::Exposed { key } = event {
+            if let KeyEvent::Exposed { key, .. } = event {
                 heard.lock().unwrap().push(key.id.clone());
             }
         });
