@@ -196,7 +196,8 @@ impl GitHubReceiver {
         // Replicas are waited for once, when all are done.
         let revoked = manager.clone().without_settling().revoke(key).await;
         if let Err(error) = &revoked {
-            tracing::error!(target: "tower_api_key", key_id = %key.id, %error, "an exposed key was not revoked, and works");
+            let error = error as &dyn Error;
+            tracing::error!(target: "tower_api_key", key_id = %key.id, error, "an exposed key was not revoked, and works");
         }
         revoked.map(drop)
     }

@@ -1,5 +1,6 @@
 //! A listener that deletes the keys that it hears were exposed.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ impl KeyEvents for RevokeExposed {
 
 async fn revoke(manager: &KeyManager, key: &KeyRecord) {
     for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+        }
         match manager.revoke(key).await {
             Ok(was_live) => {
                 tracing::warn!(
@@ -75,10 +79,10 @@ async fn revoke(manager: &KeyManager, key: &KeyRecord) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(target: "tower_api_key", key_id = %key.id, %error, "an exposed key could not be revoked yet");
+                let error = &error as &dyn Error;
+                tracing::warn!(target: "tower_api_key", key_id = %key.id, error, "an exposed key could not be revoked yet");
             }
         }
-        sleep(PAUSE * 2_u32.pow(attempt)).await;
     }
     log_failure(key, "the store did not do it");
 }

@@ -9,9 +9,10 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 use tower_api_key::ends::Ended;
 use tower_api_key::{
-    AccountId, Changes, Day, EndsSettings, Fingerprint, Identity, KeyDigest, KeyEnd, KeyEnds,
-    KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, KeyVerifier, Lookup,
-    ManualClock, MemoryStore, NewKey, NewSecret, StoreError, Use, Version, Written,
+    AccountId, CacheSettings, CachedStore, Changes, Day, EndsSettings, Fingerprint, Identity,
+    KeyDigest, KeyEnd, KeyEnds, KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore,
+    KeyUsage, KeyVerifier, Lookup, ManualClock, MemoryStore, NewKey, NewSecret, StoreError, Use,
+    Version, Written,
 };
 
 use crate::support::{Log, account, digest, named, soon, text, time};
@@ -20,11 +21,11 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// A store that counts what it is asked, and fails as told.
 #[derive(Clone)]
-struct Watched {
-    inner: MemoryStore,
+pub(crate) struct Watched {
+    pub(crate) inner: MemoryStore,
     asked: Arc<AtomicUsize>,
     looked_up: Arc<AtomicUsize>,
-    fails: Arc<AtomicBool>,
+    pub(crate) fails: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
     forgets: Arc<AtomicBool>,
@@ -32,7 +33,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inner: MemoryStore::new(),
             asked: Arc::default(),
@@ -408,6 +409,32 @@ async fn where_the_registry_has_forgotten_everything_is_looked_at() {
     fixture.delete(&caller).await;
     assert_eq!(ends_within(INTERVAL, open).await, KeyEnd::Invalid);
     rounds(4).await;
+    assert!(is_open(&mut staying));
+}
+
+/// Another process deletes and regenerates, and this one's cache goes on answering for 30 s.
+#[tokio::test]
+async fn a_memory_that_is_behind_is_not_believed() {
+    let store = MemoryStore::new();
+    let elsewhere = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let cached = CachedStore::alone(store, CacheSettings::default());
+    let verifier = KeyVerifier::new(cached.clone());
+    let ends = KeyEnds::watch(cached, EndsSettings::default());
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let issued = elsewhere.create(&account("a"), named("x")).await.unwrap();
+        let id = issued.record().id.clone();
+        let caller = verifier.verify(&text(issued)).await.unwrap();
+        open.push((id, ends.of(&caller)));
+    }
+    let (_, mut staying) = open.pop().unwrap();
+    let (deleted, first) = open.pop().unwrap();
+    let (regenerated, second) = open.pop().unwrap();
+    elsewhere.delete(&account("a"), &deleted).await.unwrap();
+    let _ = elsewhere.regenerate(&account("a"), &regenerated).await.unwrap();
+    for ended in [first, second] {
+        assert_eq!(ends_within(Duration::from_secs(5), ended).await, KeyEnd::Invalid);
+    }
     assert!(is_open(&mut staying));
 }
 

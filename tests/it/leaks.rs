@@ -4,6 +4,7 @@ mod github;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::axum::Router;
@@ -20,6 +21,7 @@ use tower_api_key::{
     Transport,
 };
 
+use crate::ends::Watched;
 use crate::support::{Log, account, named, soon, text, with_key};
 
 fn has_checksum(text: &str) -> bool {
@@ -161,6 +163,31 @@ async fn a_key_with_another_secret_since_is_left_alone() {
     assert!(log.lines("key deleted").is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_down_it_is_tried_again_and_then_given_up() {
+    let (log, _guard) = Log::capture();
+    let store = Watched::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let revoke = RevokeExposed::by(manager.clone());
+    let make = async || manager.create(&account("a"), named("x")).await.unwrap().record().clone();
+    let (first, second) = (make().await, make().await);
+    let expose = |key| revoke.hear(&KeyEvent::Exposed { key, exposure: Exposure::InTheClear });
+
+    store.fails.store(true, Ordering::SeqCst);
+    expose(&first);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    store.fails.store(false, Ordering::SeqCst);
+    is_gone(&manager, &first.id).await;
+
+    store.fails.store(true, Ordering::SeqCst);
+    expose(&second);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    store.fails.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(manager.get(&account("a"), &second.id).await.is_ok(), "given up");
+    assert_eq!(log.lines("was not revoked, and works").len(), 1);
+}
+
 #[test]
 fn outside_of_a_runtime_it_says_that_the_key_works() {
     let (log, _guard) = Log::capture();
@@ -205,4 +232,18 @@ async fn a_key_ends_itself_and_no_other() {
     assert_eq!(ask(&service, "GET", "/", Some(&key)).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&service, "POST", "/self-revoke", Some(&key)).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&service, "GET", "/", Some(&sibling)).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_end_itself_now_is_told_to_try_again() {
+    let store = Watched::new();
+    let (manager, key) = with_key(store.clone()).await;
+    let service = service(&store.inner, &manager);
+    store.fails.store(true, Ordering::SeqCst);
+    let status = ask(&service, "POST", "/self-revoke", Some(&key)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&service, "GET", "/", Some(&key)).await, StatusCode::OK);
+    store.fails.store(false, Ordering::SeqCst);
+    assert_eq!(ask(&service, "POST", "/self-revoke", Some(&key)).await, StatusCode::NO_CONTENT);
+    assert_eq!(ask(&service, "GET", "/", Some(&key)).await, StatusCode::UNAUTHORIZED);
 }
