@@ -60,9 +60,10 @@
 //!
 //! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
 //! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
-//! compare, ask the policy), [`key`], [`digest`], `policy.rs`, `identity.rs`, `rejection.rs`.
-//! Around it: `record.rs`, `clock.rs`, [`usage`], [`ends`], `events.rs`, [`leaks`], [`store`] and its
-//! leaves, [`manage`] with its two surfaces, `api` and `page`. Why it is so:
+//! compare, ask the policy), `verify/search.rs` (under which digests), [`key`], [`digest`], `policy.rs`,
+//! [`limits`], `identity.rs`, `rejection.rs`. Around it: `record.rs`, `clock.rs`, [`usage`], `upgrades.rs`,
+//! [`ends`], `events.rs`, [`leaks`], [`store`] and its leaves, [`manage`] with its two surfaces, `api` and
+//! `page`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
 //! [`docs::stores`]; many processes: [`docs::replicas`].
 #![forbid(unsafe_code)]

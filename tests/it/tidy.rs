@@ -295,6 +295,7 @@ fn only_in(text: &str, files: &[&str]) {
 #[test]
 fn each_primitive_has_one_place() {
     only_in("Sha256", &["digest", "digest/foreign", "digest/hashing"]);
+    only_in("Hmac", &["digest/hashing"]);
     only_in("ct_eq", &["digest"]);
     only_in("SysRng", &["manage/generate", "store/cached/replica"]);
     only_in("SystemTime::now", &["clock"]);
