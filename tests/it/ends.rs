@@ -264,7 +264,7 @@ async fn the_same_key_under_another_digest_is_no_end() {
     let mut ended = fixture.ends.of(&caller);
     rounds(2).await;
     let (owner, id) = (caller.account().clone(), caller.key_id().clone());
-    let rehashed = digest("the same key, with a pepper");
+    let rehashed = digest("the-same-key-peppered");
     let written =
         fixture.store.rehash(&owner, &id, caller.fingerprint(), rehashed, time(1)).await.unwrap();
     assert!(matches!(written, Written::Done(_)));
@@ -281,7 +281,7 @@ async fn the_same_key_under_another_digest_is_no_end() {
     let caller = fixture.caller(named("x")).await;
     let ended = fixture.ends.of(&caller);
     rounds(2).await;
-    let rehashed = digest("that one with a pepper");
+    let rehashed = digest("that-one-peppered");
     let id = caller.key_id();
     let _ =
         fixture.store.rehash(&owner, id, caller.fingerprint(), rehashed, time(1)).await.unwrap();
