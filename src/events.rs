@@ -75,8 +75,13 @@ pub enum KeyEvent<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure<'a> {
-    /// It came over a connection that was not HTTPS. The call was refused.
+    /// It came over a connection that was not HTTPS: to this process, which ends TLS, or to a trusted
+    /// proxy, which says so. The call was refused.
     InTheClear,
+    /// Nothing proves that it came over HTTPS, and nothing that it did not: a proxy is not trusted or says
+    /// nothing, or the peer is not known. Maybe the service is not set up as it should be. The call was
+    /// refused, but in [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
+    Unproven,
     /// A secret scanner found it. Both texts are the scanner's, as far as it says, and hold no key.
     Found {
         /// Where.

@@ -153,6 +153,18 @@ impl Transport {
         })
     }
 
+    /// Whether a request is known to have come over plain HTTP. That nothing proves HTTPS does not say so:
+    /// nobody's key should be taken away because a proxy got another address.
+    pub(crate) fn is_plain(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
+        match (&self.rule, self.evidence(headers, connection)) {
+            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => true,
+            (Rule::Behind(proxies), Err(NoEvidence::ProxyDoesNotSayIt(_))) => {
+                proxies.say(b"http", headers)
+            }
+            _ => false,
+        }
+    }
+
     /// Where a request came from: the socket's peer or, where that is a trusted proxy, whom it names.
     /// `None` where that is not known for sure.
     pub(crate) fn client(
@@ -163,6 +175,8 @@ impl Transport {
         let peer = connection?.peer_ip()?;
         match &self.rule {
             Rule::Behind(proxies) if proxies.contain(peer) => proxies.client(peer, headers),
+            // The peer is whatever stands in front.
+            Rule::AssumeHttps => None,
             _ => Some(peer),
         }
     }
@@ -176,9 +190,10 @@ impl Transport {
         let peer = connection.and_then(|connection| connection.peer_ip());
         match (&self.rule, peer) {
             (Rule::AssumeHttps, _) => Ok(()),
-            (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => {
-                proxies.say_https(headers).then_some(()).ok_or(NoEvidence::ProxyDoesNotSayIt(peer))
-            }
+            (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => proxies
+                .say(b"https", headers)
+                .then_some(())
+                .ok_or(NoEvidence::ProxyDoesNotSayIt(peer)),
             _ if is_tls => Ok(()),
             (Rule::Behind(_), Some(peer)) => Err(NoEvidence::NoTrustedProxy(peer)),
             (Rule::InsecureOnLoopback, Some(peer)) if peer.is_loopback() => {

@@ -123,7 +123,7 @@ impl Verifier {
             loop {
                 let found = self.store.find(search.fingerprint()).await;
                 if let Some(found) = search.hear(found, Vec::new) {
-                    return found.ok();
+                    return found.inspect_err(unless_it_is_none).ok();
                 }
             }
         };
@@ -201,6 +201,14 @@ impl WaitingForStore {
                 return Poll::Ready(found.and_then(|record| verifier.judge(search, record, from)));
             }
         }
+    }
+}
+
+/// Says that a key could not be looked up; that it is none is not worth a word.
+fn unless_it_is_none(rejection: &Rejection) {
+    if rejection.kind() == RejectionKind::StoreFailed {
+        let error = std::error::Error::source(rejection);
+        tracing::warn!(target: "tower_api_key", error, "an exposed key could not be looked up");
     }
 }
 

@@ -214,10 +214,11 @@ enum Known<'a> {
 fn known(verdict: &Result<Identity, Rejection>) -> Known<'_> {
     match verdict {
         Ok(identity) => Known::Record(identity.record()),
+        // Also where it is known whose it was: it may have been given a digest that is not looked for here.
+        Err(rejection) if rejection.kind().refusal() == Refusal::Unavailable => Known::Unknown,
         Err(rejection) => match (rejection.record(), rejection.key_id()) {
             (Some(record), _) => Known::Record(record),
             (None, Some(_)) => Known::Ended,
-            (None, None) if rejection.kind().refusal() == Refusal::Unavailable => Known::Unknown,
             (None, None) => Known::NotOurs,
         },
     }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use crate::events::{KeyEvent, KeyEvents};
+use crate::events::{Exposure, KeyEvent, KeyEvents};
 use crate::manage::KeyManager;
 use crate::record::KeyRecord;
 
@@ -20,7 +20,8 @@ const AT_ONCE: usize = 256;
 const ATTEMPTS: u32 = 7;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Deletes every key that it hears was [exposed](KeyEvent::Exposed), for good, and nothing else.
+/// Deletes every key that it hears was [exposed](KeyEvent::Exposed), for good, and nothing else. Of keys of
+/// which it is only [not proven](Exposure::Unproven) that they came over HTTPS it deletes none.
 ///
 /// A key that travels in the clear once is dead a moment later, whatever its owner thinks of that: say so
 /// where customers read it. A key that was given a new secret since is left alone. It is for the layer: a
@@ -46,7 +47,10 @@ impl RevokeExposed {
 
 impl KeyEvents for RevokeExposed {
     fn hear(&self, event: &KeyEvent<'_>) {
-        let KeyEvent::Exposed { key, .. } = event else { return };
+        let KeyEvent::Exposed { key, exposure } = event else { return };
+        if *exposure == Exposure::Unproven {
+            return;
+        }
         let (Ok(runtime), Ok(room)) =
             (Handle::try_current(), Arc::clone(&self.room).try_acquire_owned())
         else {

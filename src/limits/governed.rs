@@ -10,17 +10,20 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::RateLimiter;
-use governor::clock::{Clock, DefaultClock, Reference as _};
+use governor::clock::{Clock, DefaultClock, Reference};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 
 use super::{AttemptLimit, KeyLimit, Standing};
 use crate::identity::Identity;
-use crate::record::{KeyId, Scope};
+use crate::record::{AccountId, KeyId, Scope};
 
 /// Of how many counts those that are whole again are looked for and dropped, and how often.
 const MANY: usize = 10_000;
 const NOW_AND_THEN: u32 = 1 << 14;
+
+/// So few paused addresses are not worth a look.
+const FEW: usize = 256;
 
 /// The most addresses for which failures are counted.
 const MOST_ADDRESSES: usize = 1_000_000;
@@ -51,14 +54,17 @@ impl Quota {
     }
 }
 
+/// A key: some stores know an id in two accounts.
+type Owned = (AccountId, KeyId);
+
 /// Limits how often each key is used. A key is told by its id, so that regenerating it does not refill its
 /// quota; a rotated key and its successor have one each.
 ///
 /// Takes about 100 bytes for each key that was used within its window, and 50 to 100 ns a request.
 #[derive(Debug)]
 pub struct RateLimit {
-    default: Counts<KeyId>,
-    by_scope: Vec<(Scope, Counts<KeyId>)>,
+    default: Counts<Owned>,
+    by_scope: Vec<(Scope, Counts<Owned>)>,
 }
 
 impl RateLimit {
@@ -80,13 +86,18 @@ impl RateLimit {
 impl KeyLimit for RateLimit {
     fn take(&self, caller: &Identity) -> Result<Standing, Standing> {
         let own = self.by_scope.iter().find(|(scope, _)| caller.has_scope(scope));
-        own.map_or(&self.default, |(_, counts)| counts).take(caller.key_id())
+        let counts = own.map_or(&self.default, |(_, counts)| counts);
+        counts.tidy();
+        counts.take(&(caller.account().clone(), caller.key_id().clone()))
     }
 }
 
 /// Does not listen to addresses that send many invalid keys, until their budget has something left again.
 /// What an address sends meanwhile is refused without a lookup, *valid keys too*: behind an address that
 /// many callers share, one of them can use up the budget of all.
+///
+/// A request that is refused because its key is not valid takes one from the budget, also when it was under way
+/// already as the budget ended: then its address waits for so much longer, up to the whole window.
 ///
 /// The address is the socket's peer or, behind trusted proxies, whom they name; of IPv6, its first 64 bits,
 /// since one customer has all of those. Where it is not known, nothing is limited. Counted for up to a
@@ -114,37 +125,55 @@ impl AttemptLimit for FailureBudget {
 
 struct Failures<C: Clock> {
     counts: Counts<IpAddr, C>,
-    /// Who is not listened to, until when.
-    paused: RwLock<HashMap<IpAddr, C::Instant>>,
+    paused: RwLock<Paused<C::Instant>>,
 }
 
 impl<C: Clock + Clone> Failures<C> {
     fn new(quota: Quota, clock: C) -> Self {
-        Self { counts: Counts::new(quota, clock), paused: RwLock::default() }
+        let paused = Paused { until: HashMap::new(), tidied_at: FEW };
+        Self { counts: Counts::new(quota, clock), paused: RwLock::new(paused) }
     }
 
     fn may_try(&self, from: IpAddr) -> Result<(), Duration> {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(&until) = paused.get(&customer(from)) else { return Ok(()) };
+        let Some(&until) = paused.until.get(&customer(from)) else { return Ok(()) };
         let wait: Duration = until.duration_since(self.counts.clock.now()).into();
         if wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 
     fn failed(&self, from: IpAddr) {
         let from = customer(from);
+        self.counts.tidy();
         if self.counts.limiter.len() >= MOST_ADDRESSES {
             return;
         }
-        let Ok(standing) = self.counts.take(&from) else { return };
-        if standing.remaining > 0 {
+        if self.counts.take(&from).is_ok_and(|standing| standing.remaining > 0) {
             return;
         }
-        // It may send the next one when one has come back.
-        let now = self.counts.clock.now();
-        let until = now + self.counts.quota.interval().into();
         let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
-        paused.retain(|_, until| *until > now);
-        paused.insert(from, until);
+        let now = self.counts.clock.now();
+        paused.tidy(now);
+        // It may send the next one when one has come back; what was under way meanwhile is added.
+        let interval = self.counts.quota.interval();
+        let until = paused.until.entry(from).or_insert(now);
+        let waits: Duration = until.duration_since(now).into();
+        *until = now + (waits + interval).min(self.counts.quota.window).into();
+    }
+}
+
+/// Who is not listened to, until when.
+struct Paused<I> {
+    until: HashMap<IpAddr, I>,
+    /// When there are so many, those that are over are dropped.
+    tidied_at: usize,
+}
+
+impl<I: Reference> Paused<I> {
+    fn tidy(&mut self, now: I) {
+        if self.until.len() >= self.tidied_at {
+            self.until.retain(|_, until| *until > now);
+            self.tidied_at = (2 * self.until.len()).max(FEW);
+        }
     }
 }
 
@@ -179,12 +208,16 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Counts<K, C> {
         Self { quota, clock, limiter, taken: AtomicU32::new(0) }
     }
 
-    fn take(&self, key: &K) -> Result<Standing, Standing> {
+    /// Now and then, drops what is whole again.
+    fn tidy(&self) {
         if self.taken.fetch_add(1, Ordering::Relaxed) % NOW_AND_THEN == NOW_AND_THEN - 1
             && self.limiter.len() > MANY
         {
             self.limiter.retain_recent();
         }
+    }
+
+    fn take(&self, key: &K) -> Result<Standing, Standing> {
         let Quota { requests, window } = self.quota;
         let standing = |remaining, reset_after| Standing {
             quota: requests.get(),

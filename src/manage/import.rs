@@ -261,7 +261,8 @@ impl KeyManager {
             Written::Taken => {
                 let (account, id) = (&record.account, id.as_ref());
                 let standing =
-                    check::standing(&*self.registry, account, id, &record.digest).await?;
+                    check::standing(&*self.registry, account, id, &record.digest, &record.hint)
+                        .await?;
                 standing.unwrap_or(Standing::Refused(RowRefusal::IdInUse))
             }
             _ => Standing::Refused(RowRefusal::LimitReached { limit }),

@@ -49,7 +49,7 @@ pub(super) struct Waiting<S, ReqBody> {
     pub(super) ready: S,
     pub(super) request: Request<ReqBody>,
     pub(super) guard: Arc<Guard>,
-    pub(super) untouched: Option<Box<HeaderMap>>,
+    pub(super) untouched: Option<HeaderMap>,
 }
 
 impl<S, ReqBody> ResponseFuture<S, ReqBody>

@@ -189,7 +189,8 @@ impl ApiKeyLayer {
     /// **Refuses nothing**, for putting keys in front of an API that has callers already: each request is
     /// decided about as it would be, and what would be refused is logged, [counted](crate::KeyEvent::Passed)
     /// and then goes on as it came, with its headers and without an [`Identity`](crate::Identity). Handlers
-    /// must do with `Option<Identity>` meanwhile.
+    /// must do with `Option<Identity>` meanwhile. [`require_scope`](super::require_scope) inside of it lets such
+    /// requests pass, and refuses valid keys without the scope.
     ///
     /// Says so in an error event when it is called, and once a minute while requests come.
     ///

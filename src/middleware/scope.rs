@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::response::{Answers, RenderRefusal};
+use super::shadow::Passed;
 use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::identity::Identity;
 use crate::record::Scope;
@@ -24,7 +25,9 @@ use crate::rejection::{Rejection, RejectionKind, Subject};
 /// wildcards. A key without scopes has none. What a refused caller learns is about its own valid key only.
 ///
 /// Inside of an [`ApiKeyLayer`](super::ApiKeyLayer), which finds out who calls; where none is, every call
-/// is refused with 401, and an error event says why. For the whole of a service there is
+/// is refused with 401, and an error event says why. What that layer lets pass in
+/// [shadow mode](super::ApiKeyLayer::dangerously_in_shadow_mode) passes here, too; a *valid* key without the scope
+/// gets its 403. For the whole of a service there is
 /// [`ApiKeyLayer::with_required_scope`](super::ApiKeyLayer::with_required_scope), whose refusals are
 /// counted for the key as well.
 ///
@@ -83,6 +86,9 @@ impl RequireScope {
 impl Demand {
     fn decide<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
         let Some(caller) = request.extensions().get::<Identity>() else {
+            if request.extensions().get::<Passed>().is_some() {
+                return Ok(());
+            }
             tracing::error!(target: "tower_api_key", scope = self.scope.as_str(), "a scope is required where no ApiKeyLayer is in front: every call is refused");
             return Err(RejectionKind::MissingKey.into());
         };

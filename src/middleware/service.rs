@@ -13,8 +13,9 @@ use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
 use super::notice::{Notice, Notices};
 use super::response::{Answers, log};
-use super::shadow::Shadow;
+use super::shadow::{Passed, Shadow};
 use super::watch::Watch;
+use crate::events::Exposure;
 use crate::extract::{Places, TakenKey};
 use crate::identity::Identity;
 use crate::limits::Limits;
@@ -58,7 +59,7 @@ impl Guard {
         let key = self.places.take_key(request.headers_mut());
         let connection = (self.connection)(request.extensions());
         let is_https = self.transport.check(request.headers(), connection);
-        is_https.inspect_err(|_| self.watch.in_the_clear(key.as_ref().ok(), &self.verifier))?;
+        is_https.inspect_err(|_| self.exposed(request, key.as_ref().ok()))?;
         let key = key?;
         self.limits.may_try(|| self.client(request))?;
         match self.verifier.verify(key.text()?, || self.client(request))? {
@@ -86,6 +87,19 @@ impl Guard {
         Ok(notice)
     }
 
+    /// A key came, and nothing says that it came over HTTPS.
+    #[cold]
+    fn exposed<B>(&self, request: &Request<B>, key: Option<&TakenKey>) {
+        let connection = (self.connection)(request.extensions());
+        let is_plain = self.transport.is_plain(request.headers(), connection);
+        // In shadow it is being found out whether the service is set up rightly.
+        let exposure = match is_plain && self.shadow.is_none() {
+            true => Exposure::InTheClear,
+            false => Exposure::Unproven,
+        };
+        self.watch.exposed(key, exposure, &self.verifier);
+    }
+
     /// Answers a refused request.
     pub(super) fn refuse<B>(&self, rejection: Rejection, request: &Request<B>) -> Response<Bytes> {
         self.limits.refused(rejection.kind(), || self.client(request));
@@ -97,7 +111,7 @@ impl Guard {
     }
 
     /// The headers as they came, where nothing is refused.
-    fn untouched<B>(&self, request: &Request<B>) -> Option<Box<HeaderMap>> {
+    fn untouched<B>(&self, request: &Request<B>) -> Option<HeaderMap> {
         let shadow = self.shadow.as_ref()?;
         Some(shadow.keep(request.headers(), self.verifier.clock.now()))
     }
@@ -107,7 +121,7 @@ impl Guard {
     pub(super) fn let_pass<B>(
         &self,
         request: &mut Request<B>,
-        headers: Box<HeaderMap>,
+        headers: HeaderMap,
         rejection: &Rejection,
     ) {
         self.limits.refused(rejection.kind(), || self.client(request));
@@ -116,7 +130,8 @@ impl Guard {
         if let Some(shadow) = &self.shadow {
             shadow.passed();
         }
-        *request.headers_mut() = *headers;
+        *request.headers_mut() = headers;
+        request.extensions_mut().insert(Passed);
     }
 
     /// Where a request came from, as far as that is known for sure.

@@ -19,7 +19,7 @@ pub(crate) struct Shadow {
 impl Shadow {
     /// The headers of a request as they came, which it is given back if it would have been refused.
     #[cold]
-    pub(super) fn keep(&self, headers: &HeaderMap, now: SystemTime) -> Box<HeaderMap> {
+    pub(super) fn keep(&self, headers: &HeaderMap, now: SystemTime) -> HeaderMap {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let before = self.reminded_at.load(Ordering::Relaxed);
         let is_time = now.abs_diff(before) >= REMINDED_EVERY;
@@ -34,7 +34,7 @@ impl Shadow {
                 "SHADOW MODE: no request is refused; so many would have been since this was said last"
             );
         }
-        Box::new(headers.clone())
+        headers.clone()
     }
 
     /// A request goes on that would have been refused.
@@ -42,3 +42,7 @@ impl Shadow {
         self.passed.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// Marks a request that goes on although it would have been refused, for what is inside of the layer.
+#[derive(Clone, Copy)]
+pub(super) struct Passed;

@@ -72,9 +72,14 @@ impl Watch {
         }
     }
 
-    /// A key came over a connection that was not HTTPS. Whether it is one is found out by a task of its
-    /// own: the caller is refused at once, and learns nothing.
-    pub(super) fn in_the_clear(&self, key: Option<&TakenKey>, verifier: &Verifier) {
+    /// A key came, and nothing says that it came over HTTPS. Whether it is one is found out by a task of its
+    /// own: the caller is answered at once, and learns nothing.
+    pub(super) fn exposed(
+        &self,
+        key: Option<&TakenKey>,
+        exposure: Exposure<'static>,
+        verifier: &Verifier,
+    ) {
         let key = key.and_then(|key| key.text().ok());
         let Some(key) = key.filter(|key| verifier.format.admits(*key)) else { return };
         let (Ok(runtime), Ok(permit)) =
@@ -91,9 +96,9 @@ impl Watch {
                     key_id = %key.id,
                     key_name = key.name.as_str(),
                     account = key.account.as_str(),
-                    "a valid key came in the clear: it must be replaced"
+                    ?exposure,
+                    "a valid key came, and not provably over HTTPS: replace it if it came in the clear"
                 );
-                let exposure = Exposure::InTheClear;
                 listeners.tell(&KeyEvent::Exposed { key: &key, exposure });
             }
             sleep(Duration::from_secs(1)).await;

@@ -25,6 +25,8 @@ pub(crate) async fn current(
             // The same text under another digest, unless there is a new text by now: a hint is of its text.
             EndCause::Rehashed => Some(record).filter(|record| record.hint == was.hint),
         },
-        Some(Entry::Live(_)) | None => None,
+        // A memory that has not heard of it yet: the hint says which of them it was.
+        Some(Entry::Live(_)) => Some(record).filter(|record| record.hint == was.hint),
+        None => None,
     })
 }

@@ -10,9 +10,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether the field is one well-formed element with exactly one `proto`, which is `https`.
-pub(super) fn says_https(field: &[u8]) -> bool {
-    only(b"proto", field).is_some_and(|proto| proto == b"https")
+/// Whether the field is one well-formed element with exactly one `proto`, which is this one.
+pub(super) fn says(scheme: &[u8], field: &[u8]) -> bool {
+    only(b"proto", field).is_some_and(|proto| proto == scheme)
 }
 
 /// The address in the only `for` of the one element (RFC 7239 § 6), when it has one.

@@ -77,15 +77,14 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&peer))
     }
 
-    /// Whether the one header is there once and says `https`.
-    pub(super) fn say_https(&self, headers: &HeaderMap) -> bool {
+    /// Whether the one header is there once and says exactly this.
+    pub(super) fn say(&self, scheme: &[u8], headers: &HeaderMap) -> bool {
         match self.header {
             ProxyHeader::XForwardedProto => {
-                only_line(headers, &X_FORWARDED_PROTO).is_some_and(|line| line == b"https")
+                only_line(headers, &X_FORWARDED_PROTO).is_some_and(|line| line == scheme)
             }
-            ProxyHeader::Forwarded => {
-                only_line(headers, &header::FORWARDED).is_some_and(forwarded::says_https)
-            }
+            ProxyHeader::Forwarded => only_line(headers, &header::FORWARDED)
+                .is_some_and(|line| forwarded::says(scheme, line)),
         }
     }
 }

@@ -9,14 +9,18 @@ const TABLE: &[(&str, &str, &str)] = &[
     // The decision, in reading order.
     (
         "middleware/service",
-        "extract identity limits middleware rejection transport verify",
+        "events extract identity limits middleware rejection transport verify",
         "bytes http tower_service",
     ),
     ("extract", "key rejection", "http"),
     ("transport", "rejection", "http thiserror tracing"),
     ("transport/proxies", "network transport", "http ipnet thiserror"),
     ("transport/forwarded", "", ""),
-    ("verify", "clock digest identity key policy record rejection store", "thiserror tokio"),
+    (
+        "verify",
+        "clock digest identity key policy record rejection store",
+        "thiserror tokio tracing",
+    ),
     ("verify/search", "digest record rejection store", "thiserror"),
     ("verify/direct", "clock digest identity key record rejection store verify", "futures_util"),
     ("key", "record", "crc32fast zeroize"),

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     ///
     /// A URL with a password is better given by the variable: others can see a program's arguments.
     #[arg(long, env = "API_KEY_STORE", hide_env_values = true, global = true)]
-    pub(crate) store: Option<StoreUrl>,
+    pub(crate) store: Option<String>,
     /// Answers as JSON on the standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -183,33 +183,6 @@ pub(crate) struct Making {
     pub(crate) limit: usize,
 }
 
-/// Where a store is.
-#[derive(Clone)]
-pub(crate) enum StoreUrl {
-    Sqlite(PathBuf),
-    Postgres(String),
-    Redis(String),
-}
-
-impl FromStr for StoreUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            Some(("sqlite", "")) | None => {
-                Err("neither sqlite:PATH nor postgres://… nor redis://…")
-            }
-            Some(("sqlite", path)) => Ok(Self::Sqlite(path.trim_start_matches("//").into())),
-            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
-            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
-            Some(("memory", _)) => {
-                Err("keys in the memory of this program would be gone at its end")
-            }
-            Some(_) => Err("neither sqlite:PATH nor postgres://… nor redis://…"),
-        }
-    }
-}
-
 /// A time of day, from now or of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Expiry(pub(crate) SystemTime);
@@ -241,9 +214,9 @@ impl FromStr for Grace {
 
     fn from_str(text: &str) -> Result<Self, Unreadable> {
         let end = from_now(text).ok_or(Unreadable)?;
-        // What passed while this was computed is no part of it.
-        let grace = end.duration_since(Timestamp::now()).as_millis().max(0);
-        let seconds = u64::try_from(grace).map_err(|_| Unreadable)?.div_ceil(1_000);
+        // What passed while this was computed is no part of it, and is much less than half a second.
+        let seconds = end.duration_since(Timestamp::now()).as_millis() + 500;
+        let seconds = u64::try_from(seconds.div_euclid(1_000)).map_err(|_| Unreadable)?;
         Ok(Self(Duration::from_secs(seconds)))
     }
 }

@@ -26,7 +26,11 @@ const MOST_READ: u64 = 1_024;
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { store, json, command } = arguments;
-    let makes_keys = matches!(command, Command::Create(_) | Command::Import(_));
+    let makes_keys = match &command {
+        Command::Create(_) => true,
+        Command::Import(wanted) => !wanted.dry_run,
+        _ => false,
+    };
     let store = store::open(store, makes_keys).await?;
     match command {
         Command::Create(new) => create(store, new, json).await?,
@@ -69,18 +73,24 @@ async fn create(store: Arc<dyn KeyRegistry>, wanted: Create, json: bool) -> Resu
     }
     let manager = manager(store, making)?;
     let issued = manager.create(&account.account, new).await?;
-    hand_over(&manager, issued, json).await
+    hand_over(&manager, issued, json, "").await
 }
 
 async fn rotate(store: Arc<dyn KeyRegistry>, wanted: Rotate, json: bool) -> Result<(), Failure> {
     let Rotate { account, id, grace, making } = wanted;
     let manager = manager(store, making)?;
     let issued = manager.rotate(&account.account, &id, grace.0).await?;
-    hand_over(&manager, issued, json).await
+    let loss = format!("; {id} ends after its grace of {:?} all the same: make a new key", grace.0);
+    hand_over(&manager, issued, json, &loss).await
 }
 
-/// Writes a new key to the standard output. One that nobody could read is deleted again.
-async fn hand_over(manager: &KeyManager, issued: IssuedKey, json: bool) -> Result<(), Failure> {
+/// Writes a new key to the standard output. One that nobody could read is deleted again, and `loss` said.
+async fn hand_over(
+    manager: &KeyManager,
+    issued: IssuedKey,
+    json: bool,
+    loss: &str,
+) -> Result<(), Failure> {
     let (record, key) = issued.into_parts();
     let key = key.reveal();
     let written = if json {
@@ -91,10 +101,15 @@ async fn hand_over(manager: &KeyManager, issued: IssuedKey, json: bool) -> Resul
         writeln!(io::stdout(), "{}", key.as_str())
     };
     if let Err(failure) = written.and_then(|()| io::stdout().flush()) {
-        manager.delete(&record.account, &record.id).await?;
-        return Err(
-            format!("the key could not be written, and was deleted again: {failure}").into()
-        );
+        let id = &record.id;
+        let deleted = manager.delete(&record.account, id).await;
+        deleted.map_err(|error| {
+            format!("the key {id} could not be written ({failure}) nor deleted again ({error}): delete it{loss}")
+        })?;
+        return Err(format!(
+            "the key could not be written, and was deleted again: {failure}{loss}"
+        )
+        .into());
     }
     if !json {
         eprintln!("{} ({}): this is the only time that the key is shown.", record.name, record.id);
@@ -109,7 +124,10 @@ async fn delete(
     yes: bool,
 ) -> Result<ExitCode, Failure> {
     let manager = manager_without_prefix(store)?;
-    for id in ids {
+    let mut ids: Vec<_> = ids.iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in &ids {
         let record = manager.get(account, id).await.map_err(|error| of(id, error))?;
         eprintln!("{} ({id})", record.name);
     }

@@ -57,6 +57,27 @@ fn an_address_that_fails_too_often_is_not_listened_to_until_one_comes_back() {
 }
 
 #[test]
+fn what_was_under_way_when_the_budget_ended_is_waited_for_too() {
+    let clock = FakeRelativeClock::default();
+    let failures = Failures::new(a_minute(3), clock.clone());
+    let bad = address("192.0.2.1");
+    for _ in 0..4 {
+        failures.failed(bad);
+    }
+    assert_eq!(failures.may_try(bad), Err(Duration::from_secs(40)));
+    for _ in 0..1_000 {
+        failures.failed(bad);
+    }
+    assert_eq!(
+        failures.may_try(bad),
+        Err(Duration::from_secs(60)),
+        "and no longer than the window"
+    );
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(failures.may_try(bad), Ok(()));
+}
+
+#[test]
 fn of_ipv6_a_whole_network_is_one() {
     let failures = Failures::new(a_minute(1), FakeRelativeClock::default());
     failures.failed(address("2001:db8::1"));
@@ -71,10 +92,10 @@ fn who_is_listened_to_again_takes_up_no_room() {
     for number in 0..1_000_u32 {
         failures.failed(IpAddr::V4(number.into()));
     }
-    assert_eq!(failures.paused.read().unwrap().len(), 1_000);
+    assert_eq!(failures.paused.read().unwrap().until.len(), 1_000);
     clock.advance(Duration::from_secs(61));
     failures.failed(address("192.0.2.1"));
-    assert_eq!(failures.paused.read().unwrap().len(), 1);
+    assert_eq!(failures.paused.read().unwrap().until.len(), 1);
 }
 
 #[test]
@@ -86,6 +107,7 @@ fn counts_that_are_whole_again_are_dropped() {
     }
     clock.advance(Duration::from_secs(3600));
     for _ in 0..NOW_AND_THEN {
+        counts.tidy();
         let _ = counts.take(&0);
     }
     assert_eq!(counts.limiter.len(), 1);

@@ -9,7 +9,7 @@ use super::row::{ImportedKey, RowRefusal};
 use crate::digest::{Fingerprint, KeyDigest};
 use crate::manage::new_key::expiry;
 use crate::manage::{KeyManager, ManageError, generate};
-use crate::record::{AccountId, EndCause, KeyId, KeyRecord};
+use crate::record::{AccountId, EndCause, Hint, KeyId, KeyRecord};
 use crate::store::{Entry, KeyRegistry, StoreError};
 
 /// A row that can be filed.
@@ -71,7 +71,9 @@ impl<'a> Checks<'a> {
         }
         for digest in [&digest].into_iter().chain(&older) {
             let (account, id) = (&row.account, row.id.as_ref());
-            if let Some(standing) = standing(&*self.manager.registry, account, id, digest).await? {
+            if let Some(standing) =
+                standing(&*self.manager.registry, account, id, digest, &row.hint()).await?
+            {
                 return Ok(standing);
             }
         }
@@ -149,6 +151,7 @@ pub(super) async fn standing<T>(
     account: &AccountId,
     id: Option<&KeyId>,
     digest: &KeyDigest,
+    hint: &Hint,
 ) -> Result<Option<Standing<T>>, StoreError> {
     let is_it = |owner: &AccountId, key: &KeyId| owner == account && id.is_none_or(|id| id == key);
     Ok(Some(match registry.find(digest.fingerprint()).await? {
@@ -157,8 +160,10 @@ pub(super) async fn standing<T>(
             Standing::Already
         }
         Some(Entry::Ended(left)) if is_it(&left.account, &left.key) => {
-            let is_upgraded = left.cause == EndCause::Rehashed
-                && registry.get(account, &left.key).await?.is_some();
+            // With another hint it was given another text since.
+            let now = registry.get(account, &left.key).await?;
+            let is_upgraded =
+                left.cause == EndCause::Rehashed && now.is_some_and(|key| key.hint == *hint);
             if is_upgraded { Standing::Already } else { Standing::Refused(RowRefusal::Ended) }
         }
         Some(_) => Standing::Refused(RowRefusal::InUse),

@@ -125,6 +125,10 @@ fn read(line: &str) -> Result<ImportedKey, RowRefusal> {
     row.environment = line.environment.map(|name| valid(name.parse())).transpose()?;
     let scopes: Result<Vec<Scope>, _> = line.scopes.iter().map(|scope| scope.parse()).collect();
     row.scopes = valid(scopes.and_then(Scopes::new))?;
+    if line.sources.iter().any(|source| source.is_empty() || source.contains(' ')) {
+        // An empty list is anywhere; an empty text in it is a mistake.
+        return Err(malformed("each of the sources must be one address or block"));
+    }
     row.sources = valid(line.sources.join(" ").parse())?;
     row.created_at = line.created_at.map(|text| time("created_at", &text)).transpose()?;
     row.expires_at = line.expires_at.map(|text| time("expires_at", &text)).transpose()?;

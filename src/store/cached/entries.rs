@@ -79,8 +79,9 @@ impl Entries {
         self.absent.remove(&fingerprint);
     }
 
+    /// Forgets what is not filed at all. Tombstones stay.
     pub(super) fn forget_absences(&self) {
-        self.absent.clear();
+        self.absent.retain(|_, cached| cached.what.is_some());
     }
 
     pub(super) fn forget_all(&self) {

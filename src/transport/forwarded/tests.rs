@@ -5,7 +5,7 @@ use proptest::sample::{Index, select};
 use super::*;
 
 fn accepted(field: &str) -> bool {
-    says_https(field.as_bytes())
+    says(b"https", field.as_bytes())
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn every_byte_outside_of_a_token_spoils_it() {
         let field = [b"for=a", &[byte][..], b"b;proto=https"].concat();
         let is_token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         // A semicolon ends the pair, and what follows has no value.
-        assert_eq!(says_https(&field), is_token, "{byte:#x}");
+        assert_eq!(says(b"https", &field), is_token, "{byte:#x}");
     }
 }
 
@@ -301,7 +301,7 @@ proptest! {
     #[test]
     fn any_bytes_are_judged_without_panic(field in vec(any::<u8>(), 0..80)) {
         // Random bytes are never that lucky.
-        prop_assert!(!says_https(&field));
+        prop_assert!(!says(b"https", &field));
     }
 
     #[test]
@@ -333,7 +333,7 @@ proptest! {
             _ => false,
         };
         let field = bytes(&written(&element));
-        prop_assert_eq!(says_https(&field), expected, "{}", String::from_utf8_lossy(&field));
+        prop_assert_eq!(says(b"https", &field), expected, "{}", String::from_utf8_lossy(&field));
     }
 
     #[test]
@@ -345,13 +345,13 @@ proptest! {
             .collect();
         field.insert(places[at.index(places.len())], (b',', false));
         let field = bytes(&field);
-        prop_assert!(!says_https(&field), "{}", String::from_utf8_lossy(&field));
+        prop_assert!(!says(b"https", &field), "{}", String::from_utf8_lossy(&field));
     }
 
     #[test]
     fn two_elements_are_never_https(first in element(), second in element(), space: bool) {
         let comma: &[u8] = if space { b", " } else { b"," };
         let field = [&bytes(&written(&first)), comma, &bytes(&written(&second))].concat();
-        prop_assert!(!says_https(&field), "{}", String::from_utf8_lossy(&field));
+        prop_assert!(!says(b"https", &field), "{}", String::from_utf8_lossy(&field));
     }
 }
