@@ -60,7 +60,7 @@ pub enum KeyEvent<'a> {
     Refused { rejection: &'a Rejection },
     /// A request went on that would have been refused, but for the
     /// [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
-    Passed { rejection: &'a Rejection },
+    WouldRefuse { rejection: &'a Rejection },
     /// Others may have seen a valid key: replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed)
     /// delete it.
     Exposed { key: &'a KeyRecord, exposure: Exposure<'a> },
@@ -104,7 +104,7 @@ impl KeyEvent<'_> {
             Self::Deleted { .. } => "deleted",
             Self::DeletedAll { .. } => "deleted_all",
             Self::Refused { .. } => "refused",
-            Self::Passed { .. } => "passed",
+            Self::WouldRefuse { .. } => "would_refuse",
             Self::Exposed { .. } => "exposed",
             Self::Expiring { .. } => "expiring",
             Self::Used { .. } => "used",

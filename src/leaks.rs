@@ -3,8 +3,8 @@
 //! # Finding them
 //!
 //! [`KeyPrefix::scanner_pattern`](crate::KeyPrefix::scanner_pattern) is the expression for secret scanners:
-//! a custom pattern of GitHub's, a rule of gitleaks or trufflehog, a `git grep -P`. What one of them has found
-//! and has no [good checksum](crate::KeyText::has_checksum) is no key:
+//! a custom pattern of GitHub's, a rule of gitleaks or trufflehog, a `git grep -P`. A text that was found is no
+//! key unless it has a [good checksum](crate::KeyText::has_checksum):
 //!
 //! ```
 //! use tower_api_key::{KeyPrefix, KeyText};

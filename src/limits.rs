@@ -22,7 +22,8 @@
 //! # Ok::<_, tower_api_key::InvalidText>(())
 //! ```
 //!
-//! Refused requests get 429 with `Retry-After`.
+//! Refused requests get 429 with `Retry-After`. Both go by the system's monotonic clock, not by the layer's
+//! [`Clock`](crate::Clock): in tests, give them small quotas in place of time.
 //!
 //! # Across replicas
 //!

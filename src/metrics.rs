@@ -62,7 +62,7 @@ impl KeyEvents for Metrics {
                 let reason = rejection.kind().as_str();
                 counter!("api_key_refusals_total", "reason" => reason).increment(1);
             }
-            KeyEvent::Passed { rejection } => {
+            KeyEvent::WouldRefuse { rejection } => {
                 let reason = rejection.kind().as_str();
                 counter!("api_key_shadow_refusals_total", "reason" => reason).increment(1);
             }

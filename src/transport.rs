@@ -129,7 +129,8 @@ impl Transport {
     /// Every request counts as HTTPS. **The operator vouches** that the listener cannot be reached
     /// but through something that ends TLS: a sidecar's loopback port, a Unix socket. Whatever else
     /// reaches it sends its keys in the clear. With a proxy at a known address, use
-    /// [`behind`](Self::behind) instead.
+    /// [`behind`](Self::behind) instead, which also knows where requests come from: here it is not known, so
+    /// keys that are bound to addresses are refused.
     #[must_use]
     pub fn dangerously_assume_https() -> Self {
         Self::by(Rule::AssumeHttps)
@@ -157,7 +158,8 @@ impl Transport {
     /// nobody's key should be taken away because a proxy got another address.
     pub(crate) fn is_plain(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
         match (&self.rule, self.evidence(headers, connection)) {
-            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => true,
+            // Behind a proxy that was not named, the client may well have used HTTPS.
+            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => !is_forwarded(headers),
             (Rule::Behind(proxies), Err(NoEvidence::ProxyDoesNotSayIt(_))) => {
                 proxies.say(b"http", headers)
             }

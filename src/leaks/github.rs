@@ -41,15 +41,17 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 /// use axum::Router;
 /// use tower_api_key::leaks::{GitHubKeys, GitHubReceiver};
-/// use tower_api_key::{KeyEvent, KeyManager, KeyVerifier, MemoryStore};
+/// use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore};
 ///
 /// # async fn fetched_in_the_last_hour() -> std::io::Result<Vec<u8>> { Ok(vec![]) }
 /// let store = MemoryStore::new();
 /// let manager = KeyManager::new(store.clone(), "acme".parse()?);
+/// let layer = ApiKeyLayer::new(store);
 /// // What https://api.github.com/meta/public_keys/secret_scanning answers: the service fetches and caches it.
 /// let keys = async || Ok(GitHubKeys::from_json(&fetched_in_the_last_hour().await?)?);
 ///
-/// let receiver = GitHubReceiver::new(KeyVerifier::new(store), keys)
+/// // By the layer's own hashing and format: what the one takes for a key, the other must know for one.
+/// let receiver = GitHubReceiver::new(layer.verifier(), keys)
 ///     .with_events(|event: &KeyEvent<'_>| println!("mail the owner: {event:?}"))
 ///     .revoking(manager.acting_for("GitHub".parse()?));
 /// // Beside what `protect` gives, not behind it: GitHub has no key.

@@ -29,6 +29,14 @@
 //! also for keys that were [upgraded](crate::Upgrades) since. A key that was deleted or regenerated here
 //! since stays so, and its row is refused.
 //!
+//! # What their clients send
+//!
+//! A text in the header `API-Key` is taken with [`KeyFormat::Any`](crate::KeyFormat::Any), since only keys of
+//! this crate have its checksum. Sanctum's clients send `Authorization: Bearer`: tell the layer
+//! [`with_bearer`](crate::ApiKeyLayer::with_bearer). Clients of `djangorestframework-api-key` send
+//! `Authorization: Api-Key …`, and others `X-API-Key`: put a layer outside of this one that moves the value to
+//! `API-Key`, for as long as there are such clients.
+//!
 //! With the feature `import`, `ImportRows::from_json_lines` reads rows from a file.
 
 mod check;

@@ -8,7 +8,8 @@ use crate::record::{AccountId, KeyId, KeyRecord};
 
 impl KeyManager {
     /// Ends the grace of a key that was rotated: it is dead when this returns, and its successor works on.
-    /// Look at the record's `last_used_at` first: it says when somebody last used the old key.
+    /// Look at the record's `last_used_at` first: it says when somebody last used the old key, where
+    /// [uses are collected](crate::Usage). Without that it says nothing.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -16,7 +17,8 @@ impl KeyManager {
     /// /// Ends the old key when nobody has used it for an hour.
     /// async fn finish(manager: &KeyManager, account: &AccountId, old: &KeyId) -> Result<bool, ManageError> {
     ///     let last = manager.get(account, old).await?.last_used_at;
-    ///     let unused = last.is_none_or(|last| last + Duration::from_secs(3600) < SystemTime::now());
+    ///     // Not known is not unused.
+    ///     let unused = last.is_some_and(|last| last + Duration::from_secs(3600) < SystemTime::now());
     ///     if unused {
     ///         manager.finish_rotation(account, old).await?;
     ///     }

@@ -141,8 +141,8 @@ impl ApiKeyLayer {
         self.with(|guard| guard.watch.usage = Some(usage.clone()))
     }
 
-    /// Tells `listener` of every refusal and of valid keys that came in the clear, beside those that
-    /// were told to listen before.
+    /// Tells `listener` of every refusal, or of what would be one in shadow mode, and of valid keys that came
+    /// in the clear, beside those that were told to listen before.
     pub fn with_events(self, listener: impl KeyEvents) -> Self {
         self.with(|guard| {
             guard.watch.listeners = std::mem::take(&mut guard.watch.listeners).and(listener);
@@ -187,10 +187,11 @@ impl ApiKeyLayer {
     }
 
     /// **Refuses nothing**, for putting keys in front of an API that has callers already: each request is
-    /// decided about as it would be, and what would be refused is logged, [counted](crate::KeyEvent::Passed)
+    /// decided about as it would be, and what would be refused is logged, [counted](crate::KeyEvent::WouldRefuse)
     /// and then goes on as it came, with its headers and without an [`Identity`](crate::Identity). Handlers
-    /// must do with `Option<Identity>` meanwhile. [`require_scope`](super::require_scope) inside of it lets such
-    /// requests pass, and refuses valid keys without the scope.
+    /// must do with `Option<Identity>` meanwhile. One that takes an
+    /// `Identity` answers 500, and so does `axum::self_revoke`. [`require_scope`](super::require_scope) refuses
+    /// nothing either, and no key is told of as [in the clear](crate::Exposure::InTheClear).
     ///
     /// Says so in an error event when it is called, and once a minute while requests come.
     ///
@@ -200,7 +201,7 @@ impl ApiKeyLayer {
     /// let layer = ApiKeyLayer::new(MemoryStore::new())
     ///     .dangerously_in_shadow_mode()
     ///     .with_events(|event: &KeyEvent<'_>| {
-    ///         if let KeyEvent::Passed { rejection } = event {
+    ///         if let KeyEvent::WouldRefuse { rejection } = event {
     ///             println!("would be refused: {rejection}");
     ///         }
     ///     });

@@ -12,8 +12,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::response::{Answers, RenderRefusal};
-use super::shadow::Passed;
+use super::response::{Answers, RenderRefusal, log};
+use super::shadow::InShadow;
 use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::identity::Identity;
 use crate::record::Scope;
@@ -25,9 +25,11 @@ use crate::rejection::{Rejection, RejectionKind, Subject};
 /// wildcards. A key without scopes has none. What a refused caller learns is about its own valid key only.
 ///
 /// Inside of an [`ApiKeyLayer`](super::ApiKeyLayer), which finds out who calls; where none is, every call
-/// is refused with 401, and an error event says why. What that layer lets pass in
-/// [shadow mode](super::ApiKeyLayer::dangerously_in_shadow_mode) passes here, too; a *valid* key without the scope
-/// gets its 403. For the whole of a service there is
+/// is refused with 401, and an error event says why. In
+/// [shadow mode](super::ApiKeyLayer::dangerously_in_shadow_mode) it refuses nothing either.
+///
+/// It knows nothing of that layer's renderer and listeners: **give it the same ones**, or a gRPC call gets
+/// JSON here. For the whole of a service there is
 /// [`ApiKeyLayer::with_required_scope`](super::ApiKeyLayer::with_required_scope), whose refusals are
 /// counted for the key as well.
 ///
@@ -85,10 +87,26 @@ impl RequireScope {
 
 impl Demand {
     fn decide<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
+        if request.extensions().get::<InShadow>().is_some() {
+            self.tell_in_shadow(request);
+            return Ok(());
+        }
+        self.check(request)
+    }
+
+    /// Says what would be refused of a caller who is known; of others, the layer has said it.
+    #[cold]
+    fn tell_in_shadow<B>(&self, request: &Request<B>) {
+        if request.extensions().get::<Identity>().is_some()
+            && let Err(rejection) = self.check(request)
+        {
+            log(&rejection, "request would be refused");
+            self.listeners.tell(&KeyEvent::WouldRefuse { rejection: &rejection });
+        }
+    }
+
+    fn check<B>(&self, request: &Request<B>) -> Result<(), Rejection> {
         let Some(caller) = request.extensions().get::<Identity>() else {
-            if request.extensions().get::<Passed>().is_some() {
-                return Ok(());
-            }
             tracing::error!(target: "tower_api_key", scope = self.scope.as_str(), "a scope is required where no ApiKeyLayer is in front: every call is refused");
             return Err(RejectionKind::MissingKey.into());
         };

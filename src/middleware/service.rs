@@ -13,7 +13,7 @@ use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
 use super::notice::{Notice, Notices};
 use super::response::{Answers, log};
-use super::shadow::{Passed, Shadow};
+use super::shadow::{InShadow, Shadow};
 use super::watch::Watch;
 use crate::events::Exposure;
 use crate::extract::{Places, TakenKey};
@@ -93,10 +93,8 @@ impl Guard {
         let connection = (self.connection)(request.extensions());
         let is_plain = self.transport.is_plain(request.headers(), connection);
         // In shadow it is being found out whether the service is set up rightly.
-        let exposure = match is_plain && self.shadow.is_none() {
-            true => Exposure::InTheClear,
-            false => Exposure::Unproven,
-        };
+        let is_known = is_plain && self.shadow.is_none();
+        let exposure = if is_known { Exposure::InTheClear } else { Exposure::Unproven };
         self.watch.exposed(key, exposure, &self.verifier);
     }
 
@@ -111,8 +109,9 @@ impl Guard {
     }
 
     /// The headers as they came, where nothing is refused.
-    fn untouched<B>(&self, request: &Request<B>) -> Option<HeaderMap> {
+    fn untouched<B>(&self, request: &mut Request<B>) -> Option<HeaderMap> {
         let shadow = self.shadow.as_ref()?;
+        request.extensions_mut().insert(InShadow);
         Some(shadow.keep(request.headers(), self.verifier.clock.now()))
     }
 
@@ -131,7 +130,6 @@ impl Guard {
             shadow.passed();
         }
         *request.headers_mut() = headers;
-        request.extensions_mut().insert(Passed);
     }
 
     /// Where a request came from, as far as that is known for sure.
@@ -180,7 +178,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let untouched = self.guard.untouched(&request);
+        let untouched = self.guard.untouched(&mut request);
         match self.guard.decide(&mut request) {
             Ok(Decision::Admitted(notice)) => {
                 ResponseFuture::admitted(self.inner.call(request), &self.guard.answers, notice)

@@ -43,6 +43,6 @@ impl Shadow {
     }
 }
 
-/// Marks a request that goes on although it would have been refused, for what is inside of the layer.
+/// Marks the requests of a layer that refuses nothing, for what is inside of it.
 #[derive(Clone, Copy)]
-pub(super) struct Passed;
+pub(super) struct InShadow;

@@ -61,7 +61,7 @@ impl Watch {
     /// A request goes on that would have been refused.
     pub(super) fn passed(&self, rejection: &Rejection) {
         self.count_refusal(rejection);
-        self.listeners.tell(&KeyEvent::Passed { rejection });
+        self.listeners.tell(&KeyEvent::WouldRefuse { rejection });
     }
 
     fn count_refusal(&self, rejection: &Rejection) {

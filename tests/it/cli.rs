@@ -99,7 +99,7 @@ fn a_key_s_life(store: &str) {
     assert_eq!(shown["name"], "Production CRM");
     assert_eq!(shown["environment"], "live");
     assert_eq!(shown["scopes"], serde_json::json!(["a:read", "b:read"]));
-    assert_eq!(shown["sources"], "203.0.113.0/24");
+    assert_eq!(shown["sources"], serde_json::json!(["203.0.113.0/24"]));
     assert_eq!(shown["status"], "active");
     let (table, said) = cli.done(&LIST);
     assert_eq!((table.lines().count(), said.as_str()), (2, ""));
@@ -129,11 +129,14 @@ fn a_key_s_life(store: &str) {
         .cloned();
     let old = old.unwrap();
     assert!(old["replaced_by"].is_string() && old["expires_at"].is_string(), "{old}");
+    assert_eq!(old["status"], "replaced");
 
     let delete = ["delete", "--account", "admin@example.com", second_id];
     assert!(cli.fails(3, &delete).contains("--yes"));
     assert_eq!(cli.verify(second, &[]).0, 0, "nothing was deleted");
-    let (out, said) = cli.done(&[&delete[..], &["--yes"]].concat());
+    cli.fails(2, &["rotate", "--account", "a", "x", "--grace=-1h"]);
+    assert!(!cli.fails(3, &["verify", second]).contains(second));
+    let (out, said) = cli.done(&[&delete[..], &[second_id, "--yes"]].concat());
     assert!(
         out.is_empty() && said.contains("Production CRM") && said.contains(second_id),
         "{said}"
@@ -174,14 +177,21 @@ fn a_key_that_nobody_could_read_is_deleted_again() {
     if !Path::new("/dev/full").exists() {
         return;
     }
-    for more in [&[][..], &["--json"]] {
-        let mut command = cli.command(&[&CREATE[..], more].concat());
+    let to_full = |arguments: &[&str]| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = command.stdout(full).output().unwrap();
+        let output = cli.command(arguments).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(3));
-        assert!(text(&output.stderr).contains("was deleted again"), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("was deleted again"), "{said}");
+        said
+    };
+    for more in [&[][..], &["--json"]] {
+        to_full(&[&CREATE[..], more].concat());
         assert_eq!(cli.json(&LIST)["data"].as_array().unwrap().len(), 0);
     }
+    let old = cli.json(&CREATE)["id"].as_str().unwrap().to_owned();
+    let said = to_full(&["rotate", "--account", "admin@example.com", &old]);
+    assert!(said.contains(&old) && said.contains("make a new key"), "{said}");
 }
 
 #[test]
@@ -192,7 +202,7 @@ fn what_cannot_be_meant_is_refused_and_makes_nothing() {
     let cli = Cli { store: &store };
     assert!(cli.fails(3, &LIST).contains("there is no file"));
     assert!(!path.exists());
-    let wrong: [&[&str]; 9] = [
+    let wrong: [&[&str]; 7] = [
         &["--environment", "LIVE"],
         &["--scope", "a b"],
         &["--sources", "10.0.0.1/8"],
@@ -200,11 +210,14 @@ fn what_cannot_be_meant_is_refused_and_makes_nothing() {
         &["--expires", "2027-02-30T00:00:00Z"],
         &["--prefix", "A"],
         &["--limit", "-1"],
-        &["--store", "memory:"],
-        &["--store", "mysql://localhost"],
     ];
     for arguments in wrong {
         cli.fails(2, &[&CREATE[..], arguments].concat());
+    }
+    for url in ["memory:", "mysql://user:pass-word@localhost", "\"postgres://user:pass-word@host\""]
+    {
+        let said = cli.fails(3, &[&CREATE[..], &["--store", url]].concat());
+        assert!(!said.contains("pass-word"), "{said}");
     }
     assert!(!path.exists());
     cli.fails(3, &[&CREATE[..], &["--expires", "2020-01-01T00:00:00Z"]].concat());
@@ -243,6 +256,10 @@ fn shells_complete_its_arguments() {
     assert!(Command::new("bash").arg("-n").arg(&path).status().unwrap().success());
 }
 
+fn import<'a>(path: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["import", path], more].concat()
+}
+
 #[test]
 fn keys_of_another_system_are_imported_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -252,15 +269,13 @@ fn keys_of_another_system_are_imported_whole_or_not_at_all() {
     let secret = "k5Qd1aMgDYJzCWmVdVyGUqBWzLMMrlNJbZ6aLfF1";
     // printf %s k5Qd1aMgDYJzCWmVdVyGUqBWzLMMrlNJbZ6aLfF1 | sha256sum
     let digest = "563dbc05f80a1aa36a9663cb68e6323f8a6c6eb430557fbf249623ff013125dd";
+    // The id as databases give it.
     let row = |id: &str, digest: &str| {
         format!(
-            r#"{{"account":"admin@example.com","name":"Token {id}","format":"sanctum","selector":"{id}","digest":"{digest}"}}"#
+            r#"{{"account":"admin@example.com","name":"Token {id}","format":"sanctum","selector":{id},"digest":"{digest}"}}"#
         )
     };
     let path = file.to_str().unwrap();
-    fn import<'a>(path: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        [&["import", path], more].concat()
-    }
     let write = |rows: &[String]| fs::write(&file, rows.join("\n")).unwrap();
 
     write(&[row("17", digest), row("18", "5a")]);
@@ -276,6 +291,10 @@ fn keys_of_another_system_are_imported_whole_or_not_at_all() {
     assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "none of them");
 
     write(&[row("17", digest), row("18", &"5a".repeat(32))]);
+    let elsewhere = folder.path().join("nothing.db");
+    let store = format!("sqlite:{}", elsewhere.display());
+    cli.fails(3, &import(path, &["--dry-run", "--store", &store]));
+    assert!(!elsewhere.exists(), "a dry run");
     let report = cli.json(&import(path, &[&sanctum[..], &["--dry-run"]].concat()));
     assert_eq!((&report["imported"], &report["already"]), (&2.into(), &0.into()));
     assert!(cli.json(&LIST)["data"].as_array().unwrap().is_empty(), "a dry run");

@@ -17,12 +17,14 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_api_key::axum::{Protected, protect, self_revoke};
 use tower_api_key::leaks::RevokeExposed;
 use tower_api_key::{
-    ApiKeyLayer, Exposure, KeyEvent, KeyEvents, KeyManager, KeyPrefix, KeyText, MemoryStore,
-    Transport,
+    ApiKeyLayer, Connection, Entry, Exposure, Fingerprint, KeyEvent, KeyEvents, KeyManager,
+    KeyPrefix, KeyRecord, KeyRegistry as _, KeyStore as _, KeyText, Lookup, MemoryStore, Transport,
+    TrustedProxies, Written,
 };
 
+use crate::contract_broken::faulty::{Broken, Faulty};
 use crate::ends::Watched;
-use crate::support::{Log, account, named, soon, text, with_key};
+use crate::support::{Log, account, digest, named, soon, text, with_key};
 
 fn has_checksum(text: &str) -> bool {
     KeyText::parse(text.as_bytes()).unwrap().has_checksum()
@@ -89,7 +91,8 @@ proptest! {
 async fn call_in_the_clear(layer: &ApiKeyLayer, key: &str) -> StatusCode {
     let service =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
-    let request = Request::builder().header("api-key", key).body(()).unwrap();
+    let mut request = Request::builder().header("api-key", key).body(()).unwrap();
+    request.extensions_mut().insert(Connection::plain(([192, 0, 2, 1], 4711).into()));
     soon(layer.layer(service).oneshot(request)).await.unwrap().status()
 }
 
@@ -246,4 +249,122 @@ async fn a_key_that_cannot_end_itself_now_is_told_to_try_again() {
     store.fails.store(false, Ordering::SeqCst);
     assert_eq!(ask(&service, "POST", "/self-revoke", Some(&key)).await, StatusCode::NO_CONTENT);
     assert_eq!(ask(&service, "GET", "/", Some(&key)).await, StatusCode::UNAUTHORIZED);
+}
+
+/// What is told of a key that was sent so, once it was told of.
+async fn told_of(layer: ApiKeyLayer, request: Request<()>) -> Exposure<'static> {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let layer = layer.with_events(move |event: &KeyEvent<'_>| {
+        if let KeyEvent::Exposed { exposure, .. } = event {
+            let was_plain = *exposure == Exposure::InTheClear;
+            tell.send(if was_plain { Exposure::InTheClear } else { Exposure::Unproven }).unwrap();
+        }
+    });
+    let service =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
+    soon(layer.layer(service).oneshot(request)).await.unwrap();
+    soon(told.recv()).await.unwrap()
+}
+
+/// A service that was told nothing of its connections, or whose balancer has got another address, refuses
+/// everybody. Nobody's key must be gone when that is mended.
+#[tokio::test]
+async fn a_key_that_may_have_come_over_https_is_told_of_and_never_revoked() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let key = text(manager.create(&account("a"), named("x")).await.unwrap());
+    let layer = || ApiKeyLayer::new(store.clone()).with_events(RevokeExposed::by(manager.clone()));
+    let behind = || {
+        let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap();
+        layer().with_transport(Transport::behind(proxies))
+    };
+    let send = |peer: Option<[u8; 4]>, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().header("api-key", &key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(()).unwrap();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Connection::plain((peer, 4711).into()));
+        }
+        request
+    };
+    let (proxy, stranger) = (Some([10, 0, 0, 1]), Some([192, 0, 2, 1]));
+    let https = ("x-forwarded-proto", "https");
+    for (layer, request) in [
+        (layer(), send(None, &[])),
+        (layer(), send(stranger, &[https])),
+        (behind(), send(None, &[https])),
+        (behind(), send(stranger, &[https])),
+        (behind(), send(stranger, &[])),
+        (behind(), send(proxy, &[])),
+        (behind(), send(proxy, &[("x-forwarded-proto", "https, http")])),
+        (behind(), send(proxy, &[("x-forwarded-proto", "http"), ("x-forwarded-proto", "http")])),
+        (layer().with_transport(Transport::insecure_on_loopback()), send(stranger, &[])),
+        (layer().dangerously_in_shadow_mode(), send(stranger, &[])),
+    ] {
+        assert_eq!(told_of(layer, request).await, Exposure::Unproven);
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(manager.list(&account("a")).await.unwrap().len(), 1);
+
+    for (layer, request) in [
+        (ApiKeyLayer::new(store.clone()), send(stranger, &[])),
+        (
+            ApiKeyLayer::new(store.clone()).with_transport(Transport::behind(
+                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap(),
+            )),
+            send(proxy, &[("x-forwarded-proto", "http")]),
+        ),
+        (
+            ApiKeyLayer::new(store.clone()).with_transport(Transport::behind(
+                TrustedProxies::forwarded(["10.0.0.0/8"]).unwrap(),
+            )),
+            send(proxy, &[("forwarded", "for=192.0.2.1;proto=http")]),
+        ),
+    ] {
+        assert_eq!(told_of(layer, request).await, Exposure::InTheClear);
+    }
+    let id = manager.list(&account("a")).await.unwrap()[0].id.clone();
+    told_of(behind(), send(proxy, &[("x-forwarded-proto", "http")])).await;
+    is_gone(&manager, &id).await;
+}
+
+/// Still says what it said before.
+#[derive(Default)]
+struct Stale {
+    good: MemoryStore,
+    old: Option<Arc<KeyRecord>>,
+}
+
+#[async_trait::async_trait]
+impl Faulty for Stale {
+    fn good(&self) -> &MemoryStore {
+        &self.good
+    }
+
+    fn find(&self, fingerprint: Fingerprint) -> Lookup {
+        match &self.old {
+            Some(old) if old.fingerprint() == fingerprint => {
+                Lookup::ready(Ok(Some(Entry::Live(Arc::clone(old)))))
+            }
+            _ => self.good.find(fingerprint),
+        }
+    }
+}
+
+/// The old digest of a key that has just been given one of today, as a memory still has it.
+#[tokio::test]
+async fn a_key_that_was_given_another_digest_is_revoked_also_where_a_memory_is_behind() {
+    let store = MemoryStore::new();
+    let (manager, _) = with_key(store.clone()).await;
+    let issued = manager.create(&account("a"), named("x")).await.unwrap();
+    let (old, _) = issued.into_parts();
+    let stale = Broken(Stale { good: store.clone(), old: Some(Arc::clone(&old)) });
+    let written =
+        store.rehash(&old.account, &old.id, old.fingerprint(), digest("peppered"), old.created_at);
+    assert!(matches!(written.await.unwrap(), Written::Done(_)));
+    let revoke = RevokeExposed::by(KeyManager::new(stale, "acme".parse().unwrap()));
+    revoke.hear(&KeyEvent::Exposed { key: &old, exposure: Exposure::InTheClear });
+    is_gone(&manager, &old.id).await;
 }

@@ -38,7 +38,9 @@ impl Bench {
         let usage = Usage::collect(store.clone(), settings.with_clock(clock.clone()));
         let layer = ApiKeyLayer::new(store.clone())
             .with_clock(clock.clone())
-            .with_transport(Transport::dangerously_assume_https())
+            .with_transport(Transport::behind(
+                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap(),
+            ))
             .with_usage(&usage);
         Self { clock, manager, usage, layer, is_over: AtomicBool::new(false) }
     }
@@ -50,9 +52,10 @@ impl Bench {
 
     /// The status of a request with a key.
     async fn send(&self, key: &str, from: &str, agent: &str) -> u16 {
-        let peer = SocketAddr::new(from.parse().unwrap(), 4711);
         let mut request = Request::builder().header("api-key", key).header("user-agent", agent);
-        request.extensions_mut().unwrap().insert(Connection::plain(peer));
+        request = request.header("x-forwarded-proto", "https").header("x-forwarded-for", from);
+        let proxy = SocketAddr::from(([10, 0, 0, 1], 4711));
+        request.extensions_mut().unwrap().insert(Connection::plain(proxy));
         send(&self.layer, request.body(()).unwrap()).await
     }
 

@@ -18,7 +18,10 @@ use crate::commands::Failure;
 
 /// Manages API keys in a store of tower-api-key.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(
+    version,
+    after_help = "Exits with 0 when it is done, 1 when the answer is no (a key is not valid, rows were refused, a deletion was not confirmed), 2 when it was asked wrongly, 3 when it failed."
+)]
 pub(crate) struct Arguments {
     /// Where the keys are: sqlite:PATH, postgres://… or redis://…
     ///
@@ -57,7 +60,12 @@ pub(crate) enum Command {
     /// Files keys of another system, or none if any row of theirs is refused.
     Import(Importing),
     /// Reads a key from the standard input and says whether it works, and whose it is.
+    ///
+    /// It is valid in the store; the service may want a checksum, an environment or a scope besides.
     Verify {
+        /// Taken so that it is not repeated in an error.
+        #[arg(hide = true)]
+        key: Option<String>,
         #[command(flatten)]
         hashing: HashingArguments,
         /// Where it is used from, for keys that may not be used from anywhere.
@@ -210,13 +218,14 @@ fn from_now(text: &str) -> Option<Timestamp> {
 pub(crate) struct Grace(pub(crate) Duration);
 
 impl FromStr for Grace {
-    type Err = Unreadable;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
-        let end = from_now(text).ok_or(Unreadable)?;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const RULE: &str = "no time such as 24h or 7d, or 0s";
+        let end = from_now(text).ok_or(RULE)?;
         // What passed while this was computed is no part of it, and is much less than half a second.
         let seconds = end.duration_since(Timestamp::now()).as_millis() + 500;
-        let seconds = u64::try_from(seconds.div_euclid(1_000)).map_err(|_| Unreadable)?;
+        let seconds = u64::try_from(seconds.div_euclid(1_000)).map_err(|_| RULE)?;
         Ok(Self(Duration::from_secs(seconds)))
     }
 }

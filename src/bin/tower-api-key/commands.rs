@@ -43,7 +43,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             return delete(store, &account.account, &ids, yes).await;
         }
         Command::Import(wanted) => return import(store, wanted, json).await,
-        Command::Verify { hashing, from } => {
+        Command::Verify { key: Some(_), .. } => {
+            return Err(
+                "others can see a program's arguments: send the key on the standard input".into()
+            );
+        }
+        Command::Verify { key: None, hashing, from } => {
             let verifier = KeyVerifier::new(store).with_key_format(KeyFormat::Any);
             return verify(verifier.with_hashing(hashing.read()?), from, json).await;
         }
@@ -179,13 +184,20 @@ async fn import(
     if wanted.dangerously_allow_weak_texts {
         import = import.dangerously_allowing_weak_texts();
     }
-    let manager = manager_without_prefix(store)?.with_hashing(wanted.hashing.read()?);
+    let hashing = wanted.hashing.read()?;
+    let manager = manager_without_prefix(store)?.with_hashing(hashing);
     match manager.import(rows, &import).await {
         Ok(report) => {
+            if wanted.dry_run {
+                eprintln!("a dry run: nothing was imported, and this would be:");
+            }
             show::report(&report, json)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(ImportError::Refused(report)) => {
+            eprintln!(
+                "rows were refused, so no other was imported after them; --skip-refused leaves them out"
+            );
             show::report(&report, json)?;
             Ok(ExitCode::FAILURE)
         }
@@ -212,11 +224,11 @@ async fn verify(
     let mut text = Zeroizing::new(String::new());
     io::stdin().take(MOST_READ).read_to_string(&mut text)?;
     let text = text.trim_end_matches(['\r', '\n']);
-    let verified = match from {
+    let answer = match from {
         Some(from) => verifier.verify_from(text, from).await,
         None => verifier.verify(text).await,
     };
-    match verified {
+    match answer {
         Ok(caller) => {
             show::caller(&caller, json)?;
             Ok(ExitCode::SUCCESS)

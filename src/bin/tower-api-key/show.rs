@@ -18,7 +18,7 @@ pub(crate) fn key(record: &KeyRecord) -> Value {
         "name": record.name.as_str(),
         "environment": record.environment.as_ref().map(ToString::to_string),
         "scopes": record.scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "sources": record.sources.to_string(),
+        "sources": record.sources.to_string().split_whitespace().collect::<Vec<_>>(),
         "hint": record.hint.as_str(),
         "created_at": time(record.created_at),
         "expires_at": record.expires_at.map(time),
@@ -58,8 +58,8 @@ fn table<const N: usize>(out: &mut impl io::Write, rows: &[[String; N]]) -> io::
         std::array::from_fn(|at| rows.iter().map(|row| length(&row[at])).max().unwrap_or(0));
     for row in rows {
         let cells = row.iter().zip(widths);
-        let line: String = cells.map(|(text, width)| format!("{text:width$}  ")).collect();
-        writeln!(out, "{}", line.trim_end())?;
+        let cells: Vec<_> = cells.map(|(text, width)| format!("{text:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
 }
@@ -126,7 +126,11 @@ pub(crate) fn failure(error: &dyn Error) {
 }
 
 fn status(record: &KeyRecord) -> &'static str {
-    if record.is_expired(SystemTime::now()) { "expired" } else { "active" }
+    match (record.is_expired(SystemTime::now()), &record.replaced_by) {
+        (true, _) => "expired",
+        (false, Some(_)) => "replaced",
+        (false, None) => "active",
+    }
 }
 
 fn time(at: SystemTime) -> Option<String> {

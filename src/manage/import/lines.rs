@@ -33,7 +33,24 @@ struct Line {
     text: Option<String>,
     format: Option<Format>,
     digest: Option<String>,
-    selector: Option<String>,
+    selector: Option<Selector>,
+}
+
+/// Databases give a number where it is one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Selector {
+    Text(String),
+    Number(u64),
+}
+
+impl Selector {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -57,10 +74,16 @@ impl ImportRows {
     /// | `text` | the key's text, or instead of it: |
     /// | `format` | `sha256` or `sha512` of the whole text, `sanctum`, `prefixed-api-key` |
     /// | `digest` | the digest in hex or Base64; of Django's `hashed_key` with its `sha512$$` before it |
-    /// | `selector` | of `sanctum` the row's id, of `prefixed-api-key` the short token |
+    /// | `selector` | of `sanctum` the row's id, as a text or a number, of `prefixed-api-key` the short token |
     /// | `id`, `environment` | the record's id, and its environment: none, unless it is there |
     /// | `scopes`, `sources` | arrays of texts |
     /// | `created_at`, `expires_at` | times by RFC 3339 |
+    ///
+    /// A row of Sanctum's table, whose `abilities` mean nothing here unless they are given as `scopes`:
+    ///
+    /// ```json
+    /// {"account": "customer@example.com", "name": "CRM", "format": "sanctum", "selector": 17, "digest": "5f16…", "created_at": "2024-01-31T10:00:00Z"}
+    /// ```
     ///
     /// An unknown field, or one that is there twice, makes a row one that cannot be read. Each
     /// [`KeyName`](crate::KeyName), [`AccountId`](crate::AccountId) and so on keeps its own rules.
@@ -107,7 +130,9 @@ fn read(line: &str) -> Result<ImportedKey, RowRefusal> {
     // What serde says may repeat what stands there, which may be a secret.
     let line: Line = serde_json::from_str(line).map_err(|error| {
         let column = error.column();
-        malformed(format!("it is no JSON object of the fields of a row, at column {column}"))
+        malformed(format!(
+            "it is no JSON object with account, name and either text or format, digest and selector, and maybe id, environment, scopes, sources, created_at, expires_at, once each and of their types (column {column})"
+        ))
     })?;
     let (account, name) = (valid(line.account.parse())?, valid(line.name.parse())?);
     let text = line.text.map(Zeroizing::new);
@@ -116,7 +141,8 @@ fn read(line: &str) -> Result<ImportedKey, RowRefusal> {
             valid(ImportedKey::of_text(account, name, &text))?
         }
         (None, Some(format), Some(digest)) => {
-            let digest = foreign(format, &digest, line.selector.as_deref())?;
+            let selector = line.selector.map(Selector::into_text);
+            let digest = foreign(format, &digest, selector.as_deref())?;
             ImportedKey::of_digest(account, name, digest)
         }
         _ => return Err(malformed("it must have either a text or a format and a digest")),

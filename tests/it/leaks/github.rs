@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tower_api_key::leaks::{GitHubKeys, GitHubReceiver};
 use tower_api_key::{
-    Exposure, Fingerprint, KeyEvent, KeyManager, KeyStore, KeyVerifier, Lookup, MemoryStore,
-    StoreError,
+    Exposure, Fingerprint, KeyEvent, KeyManager, KeyRegistry as _, KeyStore, KeyVerifier, Lookup,
+    MemoryStore, StoreError, Written,
 };
 
 use crate::support::{Log, account, digest, named, soon, text};
@@ -292,4 +292,21 @@ fn a_list_of_keys_is_read_or_refused() {
     ] {
         assert!(GitHubKeys::from_json(text.as_bytes()).is_err(), "{text}");
     }
+}
+
+/// It may well be a key: GitHub must not be told that there is nothing to do.
+#[tokio::test]
+async fn a_key_whose_digest_is_made_in_a_way_that_the_receiver_was_not_told_of_is_asked_for_again()
+{
+    let fixture = fixture();
+    let key = fixture.key("x").await;
+    let [record] = fixture.manager.list(&account("a")).await.unwrap().try_into().unwrap();
+    let (store, at) = (&fixture.store, record.created_at);
+    let peppered = digest("peppered");
+    let written =
+        store.rehash(&record.account, &record.id, record.fingerprint(), peppered, at).await;
+    assert!(matches!(written.unwrap(), Written::Done(_)));
+    let receiver = fixture.receiver.clone().revoking(fixture.manager.clone());
+    let (status, _) = github(&receiver, &findings(&[&key])).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
