@@ -35,7 +35,7 @@ fn no_clock() -> SystemTime {
     panic!("the clock was asked")
 }
 
-fn headers(notice: Notice) -> Vec<(String, String)> {
+fn headers(notice: &Notice) -> Vec<(String, String)> {
     let mut headers = HeaderMap::new();
     notice.write(&mut headers);
     let mut lines: Vec<_> = headers
@@ -64,14 +64,14 @@ fn most_callers_are_told_nothing_and_no_clock_is_asked() {
 fn in_its_grace_a_key_is_deprecated_and_has_a_sunset() {
     let notice = Notices::default().of(&caller(rotated), None, no_clock);
     let expected = [("deprecation", "@784025377"), ("sunset", "Sun, 06 Nov 1994 08:49:37 GMT")];
-    assert_eq!(headers(notice), pairs(&expected));
+    assert_eq!(headers(&notice), pairs(&expected));
 }
 
 #[test]
 fn a_key_that_ends_soon_says_when() {
     let notices = Notices { expiry_within: Some(Duration::from_secs(100)), rate_limit: false };
     let expiring = caller(|key| key.expires_at = Some(at(SOME_TIME)));
-    let told = |now| headers(notices.of(&expiring, None, || at(now)));
+    let told = |now| headers(&notices.of(&expiring, None, || at(now)));
     assert_eq!(told(SOME_TIME - 101), []);
     let expected = pairs(&[("api-key-expires", "Sun, 06 Nov 1994 08:49:37 GMT")]);
     assert_eq!(told(SOME_TIME - 100), expected);
@@ -82,22 +82,22 @@ fn a_key_that_ends_soon_says_when() {
 fn what_is_left_of_a_quota_is_told_where_that_was_asked_for() {
     let standing = Standing {
         quota: 600,
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         remaining: 12,
         reset_after: Duration::from_millis(58_001),
     };
     let caller = caller(|_| ());
-    assert_eq!(headers(Notices::default().of(&caller, Some(standing), no_clock)), []);
+    assert_eq!(headers(&Notices::default().of(&caller, Some(standing), no_clock)), []);
     let notices = Notices { expiry_within: None, rate_limit: true };
     let expected =
         pairs(&[("ratelimit", r#""key";r=12;t=59"#), ("ratelimit-policy", r#""key";q=600;w=60"#)]);
-    assert_eq!(headers(notices.of(&caller, Some(standing), no_clock)), expected);
+    assert_eq!(headers(&notices.of(&caller, Some(standing), no_clock)), expected);
 
     let limited = Limited { retry_after: Duration::from_millis(200), standing: Some(standing) };
     let rejection = Rejection::from(RejectionKind::RateLimited).with_source(limited);
     let with_retry = [&expected[..], &pairs(&[("retry-after", "1")])].concat();
-    assert_eq!(headers(notices.of_refused(&rejection)), with_retry);
-    assert_eq!(headers(Notices::default().of_refused(&rejection)), with_retry[2..]);
+    assert_eq!(headers(&notices.of_refused(&rejection)), with_retry);
+    assert_eq!(headers(&Notices::default().of_refused(&rejection)), with_retry[2..]);
 }
 
 #[test]
