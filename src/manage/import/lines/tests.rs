@@ -123,6 +123,10 @@ fn what_is_wrong_is_said_by_line_and_never_repeated() {
             format!(r#"{{"account":"a","name":"n","text":"{secret}","sources":["here"]}}"#),
             "source address",
         ),
+        (
+            format!(r#"{{"account":"a","name":"n","text":"{secret}","sources":[""]}}"#),
+            "each of the sources",
+        ),
         (format!(r#"{{"account":"a","name":"n","text":"{secret}","scopes":["a b"]}}"#), "scope"),
         (format!(r#"{{"account":"a","name":"n","text":"{secret}","id":"../x"}}"#), "key id"),
         (format!("{}{}", " ".repeat(LONGEST), secret), "too long"),
