@@ -43,6 +43,17 @@ impl KeyManager {
     /// The account's keys that work now and expire within this time, soonest first: for a message to their
     /// owner. Keys in the grace of a rotation are among them, with their successor's id.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_api_key::{AccountId, KeyManager, ManageError};
+    /// /// What to write to an owner, once a week.
+    /// async fn warnings(manager: &KeyManager, owner: &AccountId) -> Result<Vec<String>, ManageError> {
+    ///     let soon = manager.expiring(owner, Duration::from_secs(14 * 86_400)).await?;
+    ///     let without_successor = soon.iter().filter(|key| key.replaced_by.is_none());
+    ///     Ok(without_successor.map(|key| format!("{} ends soon: rotate it", key.name)).collect())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Store`](ManageError::Store).
