@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs fuzz targets for so many seconds each, from the corpora that are kept: `fuzz/run.sh [SECONDS [TARGET…]]`.
+# Stable Rust will do; what a target finds is left in `fuzz/artifacts`.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+seconds=${1:-10}
+shift || true
+command -v cargo-fuzz > /dev/null || cargo install cargo-fuzz --locked --version "^0.13"
+if [ $# -eq 0 ]; then
+    # shellcheck disable=SC2046
+    set -- $(sed -n 's/^name = "\([a-z]*\)"$/\1/p' Cargo.toml)
+fi
+# What earlier runs found is kept in an archive, and what this one finds goes beside it: `keep.sh` archives both.
+# Not every target has seeds written by hand.
+for target in "$@"; do
+    mkdir -p "found/$target" "corpus/$target" "artifacts/$target"
+    [ ! -e "corpus/$target.tar.gz" ] || tar -xzf "corpus/$target.tar.gz" -C "found/$target"
+    dictionary=()
+    [ ! -e "dictionaries/$target.dict" ] || dictionary=("-dict=dictionaries/$target.dict")
+    said=$(mktemp)
+    if ! cargo fuzz run --sanitizer none --fuzz-dir . "$target" "found/$target" "corpus/$target" -- \
+        "-max_total_time=$seconds" -timeout=10 -print_final_stats=1 "${dictionary[@]}" > "$said" 2>&1; then
+        tail -n 60 "$said"
+        exit 1
+    fi
+    printf '%-10s %s\n' "$target" "$(grep -a -E '#[0-9]+\s+DONE' "$said" | tail -n 1 | tr -s '\t ' ' ')"
+    rm "$said"
+done
