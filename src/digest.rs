@@ -47,7 +47,10 @@ impl KeyDigest {
     /// Hashes a key, as [`Hashing`] does unless told otherwise. One SHA-256 compression for up to 55 bytes, two up to 119.
     #[must_use]
     pub fn of(key: KeyText<'_>) -> Self {
-        Self(Sha256::digest(key.as_bytes()).into())
+        // Not `Sha256::digest`: a hasher that is moved leaves its block, which is the key, on the stack.
+        let mut hasher = Sha256::new();
+        hasher.update(key.as_bytes());
+        Self(hasher.finalize_reset().into())
     }
 
     /// A digest as a store kept it.

@@ -75,8 +75,8 @@ pub enum KeyEvent<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure<'a> {
-    /// It came over a connection that was not HTTPS: to this process, which ends TLS, or to a trusted
-    /// proxy, which says so. The call was refused.
+    /// It came over a connection that was not HTTPS: to this process, which ends TLS and has done so since it
+    /// was started, or to a trusted proxy, which says so. The call was refused.
     InTheClear,
     /// Nothing proves that it came over HTTPS, and nothing that it did not: a proxy is not trusted or says
     /// nothing, or the peer is not known. Maybe the service is not set up as it should be. The call was

@@ -46,26 +46,28 @@
 //! | `postgres` | `PostgresStore`: keys in PostgreSQL, for any number of machines |
 //! | `redis` | `RedisStore`: keys in Redis, likewise |
 //! | `cache` | `CachedStore`: any of them, answered from memory, in one process or many |
-//! | `import` | `manage::import`: keys of another system from JSON Lines |
+//! | `import` | [`manage::import`]`::ImportRows::from_json_lines`: keys of another system |
 //! | `manage-api` | the module `manage::api`: the management of keys as a JSON API |
 //! | `page` | the module `manage::page`: the page on which an account's owner manages its keys |
 //! | `openapi` | the module `manage::api::openapi`: the API's description |
 //! | `limits` | [`limits`]`::{RateLimit, FailureBudget}`: how often keys are used, and tried that are none |
-//! | `cli` | the program `tower-api-key`: create, list, rotate, delete, verify, from the command line |
+//! | `cli` | the program `tower-api-key`: create, list, rotate, delete, import, verify, from the command line |
 //! | `metrics` | `Metrics`: key events as counters of the `metrics` facade |
 //! | `leaks` | `leaks::GitHubReceiver`: what GitHub's secret scanning has found |
 //! | `testing` | `testing::TestKeys`: keys for the tests of a service; [`store::contract`]: what every store promises, as tests for yours |
 //!
 //! # Map of the code
 //!
-//! The decision, in reading order: [`middleware`]`/service.rs` (all of it, in one function),
-//! `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
-//! compare, ask the policy), `verify/search.rs` (under which digests), [`key`], [`digest`], `policy.rs`,
-//! [`limits`], `identity.rs`, `rejection.rs`. Around it: `record.rs`, `clock.rs`, [`usage`], `upgrades.rs`,
-//! [`ends`], `events.rs`, [`leaks`], [`store`] and its leaves, [`manage`] with its two surfaces, `api` and
-//! `page`. Why it is so:
+//! The decision, in reading order: [`middleware`]`/service.rs` (`decide`, all of it in one function, and `admit`;
+//! where the store has to be waited for, `future.rs` goes on), `extract.rs` (the one key in the headers),
+//! [`transport`] (was it HTTPS?), `verify.rs` (find, compare, ask the policy; `verify/direct.rs` is
+//! [`KeyVerifier`]), `verify/search.rs` (under which digests), [`key`], [`digest`], `policy.rs`, [`limits`],
+//! `identity.rs`, `rejection.rs`. Around it: `record.rs`, `clock.rs`, `network.rs`, `logged.rs`, [`usage`],
+//! `upgrades.rs`, [`ends`], `events.rs`, `metrics.rs`, [`leaks`], [`store`] and its leaves, [`manage`] with its
+//! two surfaces, `api` and `page`; for services, `axum.rs`, `tls.rs` and `testing.rs`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
-//! [`docs::stores`]; many processes: [`docs::replicas`].
+//! [`docs::stores`]; many processes: [`docs::replicas`]; which standards it keeps, and which tests say so:
+//! [`docs::standards`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -79,6 +81,7 @@ pub mod digest;
 pub mod key;
 
 mod identity;
+mod logged;
 mod network;
 mod policy;
 mod rejection;
@@ -117,6 +120,8 @@ pub mod docs {
     pub mod limitations {}
     #[doc = include_str!("docs/stores.md")]
     pub mod stores {}
+    #[doc = include_str!("docs/standards.md")]
+    pub mod standards {}
 }
 
 /// The README's programs compile.

@@ -25,6 +25,10 @@
 //! Refused requests get 429 with `Retry-After`. Both go by the system's monotonic clock, not by the layer's
 //! [`Clock`](crate::Clock): in tests, give them small quotas in place of time.
 //!
+//! Who may choose a key's scopes may choose its quota. The [management API](crate::manage) gives keys only the
+//! scopes that the service lets somebody [give](crate::Principal::with_grantable_scopes): leave tiers out that
+//! the account has not got.
+//!
 //! # Across replicas
 //!
 //! Each process counts for itself: behind a balancer that spreads requests evenly over *n* replicas, a key

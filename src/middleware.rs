@@ -30,6 +30,7 @@ mod connection;
 mod future;
 pub mod grpc;
 mod layer;
+mod log;
 mod notice;
 pub mod response;
 mod scope;

@@ -1,6 +1,6 @@
 //! Blocks of addresses, as people write them. Knows nobody whose they are.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -35,6 +35,16 @@ pub(crate) fn parse(text: &str) -> Result<IpNet, Fault> {
     if network.prefix_len() == 0 { Err(Fault::Everybody) } else { Ok(network) }
 }
 
+/// Whoever has an address, has all of these.
+pub(crate) fn customer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// An address, or an address, a slash and a prefix length. The address is read by the standard
 /// library, which takes no leading zeros: `010.0.0.0` is 8.0.0.0 to some programs.
 fn read(text: &str) -> Option<IpNet> {
@@ -48,8 +58,10 @@ fn read(text: &str) -> Option<IpNet> {
 
 fn canonical(network: IpNet) -> IpNet {
     match (network, network.addr().to_canonical()) {
-        (IpNet::V6(mapped), IpAddr::V4(address)) if mapped.prefix_len() >= 96 => {
-            Ipv4Net::new(address, mapped.prefix_len() - 96).map_or(network, IpNet::V4)
+        (IpNet::V6(mapped), IpAddr::V4(address)) => {
+            let length = mapped.prefix_len().checked_sub(96);
+            let block = length.and_then(|length| Ipv4Net::new(address, length).ok());
+            block.map_or(network, IpNet::V4)
         }
         _ => network,
     }

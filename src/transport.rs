@@ -92,6 +92,8 @@ impl Connection {
 #[derive(Clone, Debug)]
 pub struct Transport {
     rule: Rule,
+    /// Whether TLS was seen to end in this process.
+    ends_tls: Arc<AtomicBool>,
     advised: Arc<AtomicBool>,
 }
 
@@ -137,7 +139,7 @@ impl Transport {
     }
 
     fn by(rule: Rule) -> Self {
-        Self { rule, advised: Arc::default() }
+        Self { rule, ends_tls: Arc::default(), advised: Arc::default() }
     }
 
     /// Whether the request came over HTTPS, by the rule.
@@ -146,20 +148,24 @@ impl Transport {
         headers: &HeaderMap,
         connection: Option<Connection>,
     ) -> Result<(), Rejection> {
-        self.evidence(headers, connection).map_err(|missing| {
+        let evidence = self.evidence(headers, connection).map_err(|missing| {
             if connection.is_none() {
                 self.advise_once();
             }
             Rejection::from(RejectionKind::NotHttps).with_source(missing)
-        })
+        });
+        evidence.inspect(|()| self.note_tls())
     }
 
     /// Whether a request is known to have come over plain HTTP. That nothing proves HTTPS does not say so:
     /// nobody's key should be taken away because a proxy got another address.
     pub(crate) fn is_plain(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
         match (&self.rule, self.evidence(headers, connection)) {
-            // Behind a proxy that was not named, the client may well have used HTTPS.
-            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => !is_forwarded(headers),
+            // Behind a proxy that was not named, the client may well have used HTTPS; and where all
+            // connections are plain, there may be one that leaves no trace in the headers.
+            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => {
+                self.ends_tls.load(Ordering::Relaxed) && !is_forwarded(headers)
+            }
             (Rule::Behind(proxies), Err(NoEvidence::ProxyDoesNotSayIt(_))) => {
                 proxies.say(b"http", headers)
             }
@@ -176,7 +182,7 @@ impl Transport {
     ) -> Option<IpAddr> {
         let peer = connection?.peer_ip()?;
         match &self.rule {
-            Rule::Behind(proxies) if proxies.contain(peer) => proxies.client(peer, headers),
+            Rule::Behind(proxies) if proxies.contain(peer) => proxies.client(headers),
             // The peer is whatever stands in front.
             Rule::AssumeHttps => None,
             _ => Some(peer),
@@ -203,6 +209,13 @@ impl Transport {
             }
             (_, Some(peer)) => Err(NoEvidence::PlainConnection(peer)),
             (_, None) => Err(NoEvidence::NoConnection),
+        }
+    }
+
+    /// Written once, since every request reads it.
+    fn note_tls(&self) {
+        if matches!(self.rule, Rule::Tls) && !self.ends_tls.load(Ordering::Relaxed) {
+            self.ends_tls.store(true, Ordering::Relaxed);
         }
     }
 

@@ -84,6 +84,8 @@ impl Hashing {
     /// The digest under which a key is filed today.
     #[must_use]
     pub fn digest(&self, key: KeyText<'_>) -> KeyDigest {
+        #[cfg(test)]
+        tests::MADE.set(tests::MADE.get() + 1);
         match &self.pepper {
             None => KeyDigest::of(key),
             Some(pepper) => pepper.digest(key),
@@ -91,7 +93,11 @@ impl Hashing {
     }
 
     /// The digests under which the key may have been filed before, in order.
+    #[inline]
     pub(crate) fn older(&self, key: KeyText<'_>) -> Vec<KeyDigest> {
+        if self.older.is_empty() {
+            return Vec::new();
+        }
         self.older.iter().filter_map(|scheme| scheme.digest(key)).collect()
     }
 
@@ -223,4 +229,4 @@ impl fmt::Debug for Pepper {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -16,6 +16,7 @@ use governor::state::keyed::DefaultKeyedStateStore;
 
 use super::{AttemptLimit, KeyLimit, Standing};
 use crate::identity::Identity;
+use crate::network;
 use crate::record::{AccountId, KeyId, Scope};
 
 /// Of how many counts those that are whole again are looked for and dropped, and how often.
@@ -75,7 +76,8 @@ impl RateLimit {
     }
 
     /// Another quota for keys that have a scope, such as `tier:gold`. Of several scopes that a key has, the
-    /// one that was given here first counts.
+    /// one that was given here first counts. Such a scope must not be among those that everybody may
+    /// [give](crate::Principal::with_grantable_scopes) a key.
     #[must_use]
     pub fn with_quota_for(mut self, scope: Scope, quota: Quota) -> Self {
         self.by_scope.push((scope, Counts::new(quota, DefaultClock::default())));
@@ -136,13 +138,13 @@ impl<C: Clock + Clone> Failures<C> {
 
     fn may_try(&self, from: IpAddr) -> Result<(), Duration> {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(&until) = paused.until.get(&customer(from)) else { return Ok(()) };
+        let Some(&until) = paused.until.get(&network::customer(from)) else { return Ok(()) };
         let wait: Duration = until.duration_since(self.counts.clock.now()).into();
         if wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 
     fn failed(&self, from: IpAddr) {
-        let from = customer(from);
+        let from = network::customer(from);
         self.counts.tidy();
         if self.counts.limiter.len() >= MOST_ADDRESSES {
             return;
@@ -180,16 +182,6 @@ impl<I: Reference> Paused<I> {
 impl<C: Clock> fmt::Debug for Failures<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failures").field("quota", &self.counts.quota).finish_non_exhaustive()
-    }
-}
-
-/// Whoever has an address, has all of these.
-fn customer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -53,6 +53,8 @@
 //!   refused with 403, whatever the extractor says. Mount it beside the layer.
 //! * No other site can use a signed-in browser: state-changing calls with a foreign `Origin` or
 //!   `Sec-Fetch-Site` are 403, and a body of another type than `application/json` is 415.
+//! * A key gets the scopes that its maker may [give](Principal::with_grantable_scopes) and no others, thus
+//!   none unless the service says which. Rotating and regenerating keep what the key has.
 //! * A field, parameter or body that is not as above is 400 with `param`; nothing is passed over.
 //! * `POST /api-keys` with an `Idempotency-Key` (1 to 255 visible characters) that the account has sent
 //!   before answers 200 with the key as it is and without its secret, which was shown once. With
@@ -61,9 +63,12 @@
 //! * A client that goes away in the middle of a creation leaves no key, or one that is listed: it can
 //!   be deleted there, or its creation repeated.
 //! * Every answer is `Cache-Control: no-store`.
+//! * A call that is refused is one event in the log (target `tower_api_key`), with the account and the actor
+//!   as soon as they are known: at `WARN` when another site asked for it, else at `INFO`.
 
 mod body;
 mod failure;
+mod noted;
 #[cfg(feature = "openapi")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
 pub mod openapi;
@@ -76,7 +81,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, map_response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use axum_core::extract::FromRequestParts;
@@ -89,6 +94,7 @@ use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use self::body::{Fields, text};
 use self::failure::Failure;
+use self::noted::{Asker, noted};
 use self::paging::Page;
 use self::view::{IssuedView, KeyView, ListView};
 use super::{IssuedKey, KeyManager, ManageError, NewKey, Principal};
@@ -122,6 +128,7 @@ where
         })
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .layer(CsrfLayer::new().with_rejection_response(from_another_site))
+        .layer(from_fn(noted))
         .layer(map_response(unstored))
         .with_state(manager)
 }
@@ -154,7 +161,7 @@ async fn create<P>(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Answer {
-    let mut new = new_key(body.fields()?)?;
+    let mut new = new_key(body.fields()?, &caller.principal)?;
     if let Some(key) = idempotency_key(&headers)? {
         new = new.with_idempotency_key(key);
     }
@@ -193,6 +200,7 @@ async fn regenerate<P>(
     body: JsonBody,
 ) -> Answer {
     body.fields()?.end()?;
+    caller.may_renew(&manager, &id.0).await?;
     let issued =
         caller.principal.acting(&manager).regenerate(caller.principal.account(), &id.0).await?;
     Ok(shown_once(issued, &manager).into_response())
@@ -208,6 +216,7 @@ async fn rotate<P>(
     let wanted = "A whole number of seconds, from 0 to 3155760000.";
     let grace = fields.require("grace_seconds", wanted, |value| parse_grace(&value))?;
     fields.end()?;
+    caller.may_renew(&manager, &id.0).await?;
     let manager = caller.principal.acting(&manager);
     let issued = manager.rotate(caller.principal.account(), &id.0, grace).await?;
     Ok((StatusCode::CREATED, shown_once(issued, &manager)).into_response())
@@ -229,7 +238,7 @@ fn shown_once(issued: IssuedKey, manager: &KeyManager) -> Json<IssuedView> {
     Json(IssuedView::of(&record, key.reveal(), manager.now()))
 }
 
-fn new_key(mut fields: Fields) -> Result<NewKey, Failure> {
+fn new_key(mut fields: Fields, principal: &Principal) -> Result<NewKey, Failure> {
     let mut new = NewKey::new(take_name(&mut fields)?);
     let wanted = "1 to 16 lower-case letters and digits.";
     let environment =
@@ -243,6 +252,9 @@ fn new_key(mut fields: Fields) -> Result<NewKey, Failure> {
     }
     let wanted = "An array of at most 64 scopes, each of 1 to 64 visible ASCII characters but '\"' and '\\'.";
     if let Some(scopes) = fields.take("scopes", wanted, parse_scopes)? {
+        if !scopes.iter().all(|scope| principal.may_grant(scope)) {
+            return Err(Failure::scopes(principal.grantable_scopes()));
+        }
         new = new.with_scopes(scopes);
     }
     fields.end()?;
@@ -293,6 +305,15 @@ struct Caller<P> {
     extractor: PhantomData<fn() -> P>,
 }
 
+impl<P> Caller<P> {
+    /// Whether they may be shown a new secret of a key. The scopes of an id do not change.
+    async fn may_renew(&self, manager: &KeyManager, id: &KeyId) -> Result<(), Failure> {
+        let record = manager.get(self.principal.account(), id).await?;
+        let may = self.principal.may_renew(&record.scopes);
+        may.then_some(()).ok_or_else(Failure::stronger_key)
+    }
+}
+
 impl<S, P> FromRequestParts<S> for Caller<P>
 where
     S: Sync,
@@ -311,6 +332,9 @@ where
         }
         let signed_in = P::from_request_parts(parts, &()).await;
         let principal = signed_in.map_err(IntoResponse::into_response)?.into();
+        if let Some(asker) = parts.extensions.get::<Asker>() {
+            asker.is(&principal);
+        }
         Ok(Self { principal, extractor: PhantomData })
     }
 }

@@ -9,8 +9,9 @@ use crate::record::{
     AccountId, Environment, IdempotencyKey, KeyId, KeyName, KeyRecord, Scopes, Sources,
 };
 
-/// The end of time for an expiry: the year 10000, which RFC 3339 cannot write. Since 1970.
-const LATEST: Duration = Duration::from_hours(70_389_528);
+/// The end of time for an expiry, since 1970: 9999-12-30T22:00:00Z. RFC 3339 writes no year 10000, and `jiff`
+/// nothing that is in it anywhere on earth.
+const LATEST: Duration = Duration::from_hours(70_389_502);
 
 /// What a new key is to be.
 #[derive(Clone, Debug)]
@@ -131,7 +132,7 @@ impl NewKey {
     }
 }
 
-/// A time that can be stored and written: in whole milliseconds, from 1970 to the year 9999.
+/// A time that can be stored and written: in whole milliseconds, from 1970 to the end of the year 9999.
 pub(super) fn expiry(end: Option<SystemTime>) -> Result<SystemTime, ManageError> {
     end.filter(|end| (SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + LATEST).contains(end))
         .map(to_milliseconds)

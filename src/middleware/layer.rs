@@ -172,7 +172,8 @@ impl ApiKeyLayer {
     ///
     /// A key that was [rotated](crate::KeyManager::rotate) is told of without this, for as long as it still
     /// works: `Deprecation` (RFC 9745) says since when it has a successor, `Sunset` (RFC 8594) when it ends.
-    /// Both headers are about resources in their RFCs; here they are about the credential.
+    /// Both headers are about resources in their RFCs; here they are about the credential. Where the service
+    /// says one of them itself, neither is added.
     ///
     /// ```
     /// use std::time::Duration;

@@ -86,7 +86,8 @@ impl Notices {
 }
 
 impl Notice {
-    /// Adds the headers to those of the response, but those that are there.
+    /// Adds the headers to those of the response, but those that are there, and of `Deprecation` and
+    /// `Sunset` neither where one is there.
     #[inline]
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         if let Some(notice) = &self.0 {
@@ -116,8 +117,13 @@ impl Notice {
 
 #[cold]
 fn write_all(notice: &HeaderMap, headers: &mut HeaderMap) {
+    // The two belong together: a date of the service's beside one of ours may well be the wrong way round
+    // (RFC 9745 § 4).
+    let pair = [&DEPRECATION, &SUNSET];
+    let is_said = pair.iter().any(|name| headers.contains_key(*name));
     for (name, value) in notice {
-        if !headers.contains_key(name) {
+        let is_there = headers.contains_key(name) || (is_said && pair.contains(&name));
+        if !is_there {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::header::{self, GetAll};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-use crate::record::{AccountId, InvalidText, KeyName};
+use crate::record::InvalidText;
 use crate::rejection::{Refusal, Rejection};
 
 /// What clients are told. A macro, because the bodies are put together when this is compiled.
@@ -212,7 +212,7 @@ impl Answers {
         Ok(())
     }
 
-    /// The response to a refused request, told to the log on the way.
+    /// The response to a refused request.
     pub(super) fn refuse_request<B>(
         &self,
         rejection: Rejection,
@@ -224,7 +224,6 @@ impl Answers {
 
     /// The same, whatever the method was.
     pub(crate) fn refuse(&self, rejection: Rejection, request: &HeaderMap) -> Response<Bytes> {
-        log(&rejection, "request refused");
         let refusal = rejection.kind().refusal();
         let mut response = self.renderer.render(refusal, request);
         if response.status().is_redirection() || response.status().is_informational() {
@@ -288,32 +287,6 @@ fn is_named(lines: &GetAll<'_, HeaderValue>, wanted: &str) -> bool {
         let name = name.trim_ascii();
         name == b"*" || name.eq_ignore_ascii_case(wanted.as_bytes())
     })
-}
-
-/// One event for each refusal, or what would be one: who or what was tried, never with what.
-pub(super) fn log(rejection: &Rejection, what: &str) {
-    use crate::rejection::RejectionKind as Kind;
-    macro_rules! refused {
-        ($level:ident) => {
-            tracing::$level!(
-                target: "tower_api_key",
-                reason = %rejection,
-                fingerprint = rejection.fingerprint().map(tracing::field::display),
-                key_id = rejection.key_id().map(tracing::field::display),
-                key_name = rejection.key_name().map(KeyName::as_str),
-                account = rejection.account().map(AccountId::as_str),
-                error = std::error::Error::source(rejection),
-                "{what}"
-            )
-        };
-    }
-    match rejection.kind() {
-        Kind::StoreFailed | Kind::StoreTimedOut | Kind::StorePanicked => refused!(error),
-        Kind::DeletedKey | Kind::RegeneratedKey | Kind::RotatedKey | Kind::ExpiredKey => {
-            refused!(warn);
-        }
-        _ => refused!(info),
-    }
 }
 
 #[cfg(test)]

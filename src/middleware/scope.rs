@@ -12,7 +12,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::response::{Answers, RenderRefusal, log};
+use super::log::log;
+use super::response::{Answers, RenderRefusal};
 use super::shadow::InShadow;
 use crate::events::{KeyEvent, KeyEvents, Listeners};
 use crate::identity::Identity;
@@ -29,7 +30,8 @@ use crate::rejection::{Rejection, RejectionKind, Subject};
 /// [shadow mode](super::ApiKeyLayer::dangerously_in_shadow_mode) it refuses nothing either.
 ///
 /// It knows nothing of that layer's renderer and listeners: **give it the same ones**, or a gRPC call gets
-/// JSON here. For the whole of a service there is
+/// JSON here. The log has its refusals with method, path and key, but without the address, which only that
+/// layer knows. For the whole of a service there is
 /// [`ApiKeyLayer::with_required_scope`](super::ApiKeyLayer::with_required_scope), whose refusals are
 /// counted for the key as well.
 ///
@@ -100,7 +102,7 @@ impl Demand {
         if request.extensions().get::<Identity>().is_some()
             && let Err(rejection) = self.check(request)
         {
-            log(&rejection, "request would be refused");
+            log(&rejection, request, || None, "request would be refused");
             self.listeners.tell(&KeyEvent::WouldRefuse { rejection: &rejection });
         }
     }
@@ -119,6 +121,8 @@ impl Demand {
     }
 
     fn refuse<B>(&self, rejection: Rejection, request: &Request<B>) -> Response<Bytes> {
+        // From where, the layer in front knows, and not this one.
+        log(&rejection, request, || None, "request refused");
         self.listeners.tell(&KeyEvent::Refused { rejection: &rejection });
         self.answers.refuse_request(rejection, request)
     }

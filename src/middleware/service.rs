@@ -11,8 +11,9 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::future::{ResponseFuture, Waiting};
+use super::log::log;
 use super::notice::{Notice, Notices};
-use super::response::{Answers, log};
+use super::response::Answers;
 use super::shadow::{InShadow, Shadow};
 use super::watch::Watch;
 use crate::events::Exposure;
@@ -62,7 +63,8 @@ impl Guard {
         is_https.inspect_err(|_| self.exposed(request, key.as_ref().ok()))?;
         let key = key?;
         self.limits.may_try(|| self.client(request))?;
-        match self.verifier.verify(key.text()?, || self.client(request))? {
+        let text = key.text().map_err(|_| self.verifier.malformed())?;
+        match self.verifier.verify(text, || self.client(request))? {
             Verdict::Valid(identity) => self.admit(request, key, identity).map(Decision::Admitted),
             Verdict::Waiting(lookup) => Ok(Decision::Waiting(key, lookup)),
         }
@@ -83,6 +85,10 @@ impl Guard {
         if self.keep_key {
             key.put_back(request.headers_mut());
         }
+        if self.shadow.is_none() {
+            // A layer around this one may refuse nothing; this one has decided.
+            request.extensions_mut().remove::<InShadow>();
+        }
         request.extensions_mut().insert(identity);
         Ok(notice)
     }
@@ -95,12 +101,13 @@ impl Guard {
         // In shadow it is being found out whether the service is set up rightly.
         let is_known = is_plain && self.shadow.is_none();
         let exposure = if is_known { Exposure::InTheClear } else { Exposure::Unproven };
-        self.watch.exposed(key, exposure, &self.verifier);
+        self.watch.exposed(key, || self.client(request), exposure, &self.verifier);
     }
 
     /// Answers a refused request.
     pub(super) fn refuse<B>(&self, rejection: Rejection, request: &Request<B>) -> Response<Bytes> {
         self.limits.refused(rejection.kind(), || self.client(request));
+        log(&rejection, request, || self.client(request), "request refused");
         self.watch.refused(&rejection);
         let notice = self.notices.of_refused(&rejection);
         let mut response = self.answers.refuse_request(rejection, request);
@@ -124,7 +131,7 @@ impl Guard {
         rejection: &Rejection,
     ) {
         self.limits.refused(rejection.kind(), || self.client(request));
-        log(rejection, "request would be refused");
+        log(rejection, request, || self.client(request), "request would be refused");
         self.watch.passed(rejection);
         if let Some(shadow) = &self.shadow {
             shadow.passed();

@@ -1,32 +1,44 @@
 //! Who is told of what the layer decided, and what is counted of it. Decides nothing, and no request
 //! waits for it.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::digest::AgentHash;
 use crate::events::{Exposure, KeyEvent, Listeners};
 use crate::extract::TakenKey;
 use crate::identity::Identity;
+use crate::network;
 use crate::rejection::Rejection;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
-/// How many keys that came in the clear are looked up in a second, at the most: whoever sends more of
-/// them is a flood, and nobody reads so many messages.
+/// How many keys that came in the clear from one part of all addresses are looked up in a second, at the most:
+/// whoever sends more of them is a flood, and nobody reads so many messages.
 const EXPOSURES_A_SECOND: usize = 8;
+
+/// How many parts there are. Who floods one, hides what comes from there and nothing else.
+const PARTS: usize = 32;
 
 #[derive(Clone)]
 pub(crate) struct Watch {
     pub(crate) usage: Option<Usage>,
     pub(crate) listeners: Listeners,
-    exposures: Arc<Semaphore>,
+    exposures: Arc<Exposures>,
+}
+
+/// Who may have a key looked up now. Nobody can choose whose addresses are in the same part as their own.
+struct Exposures {
+    parts: [Arc<Semaphore>; PARTS],
+    hasher: RandomState,
 }
 
 impl Default for Watch {
@@ -34,8 +46,19 @@ impl Default for Watch {
         Self {
             usage: None,
             listeners: Listeners::default(),
-            exposures: Arc::new(Semaphore::new(EXPOSURES_A_SECOND)),
+            exposures: Arc::new(Exposures {
+                parts: std::array::from_fn(|_| Arc::new(Semaphore::new(EXPOSURES_A_SECOND))),
+                hasher: RandomState::new(),
+            }),
         }
+    }
+}
+
+impl Exposures {
+    fn permit(&self, client: Option<IpAddr>) -> Option<OwnedSemaphorePermit> {
+        let hash = self.hasher.hash_one(client.map(network::customer));
+        let part = &self.parts[usize::from(hash.to_le_bytes()[0]) % PARTS];
+        Arc::clone(part).try_acquire_owned().ok()
     }
 }
 
@@ -77,16 +100,14 @@ impl Watch {
     pub(super) fn exposed(
         &self,
         key: Option<&TakenKey>,
+        client: impl FnOnce() -> Option<IpAddr>,
         exposure: Exposure<'static>,
         verifier: &Verifier,
     ) {
         let key = key.and_then(|key| key.text().ok());
         let Some(key) = key.filter(|key| verifier.format.admits(*key)) else { return };
-        let (Ok(runtime), Ok(permit)) =
-            (Handle::try_current(), Arc::clone(&self.exposures).try_acquire_owned())
-        else {
-            return;
-        };
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(permit) = self.exposures.permit(client()) else { return };
         let search = verifier.search(key);
         let (verifier, listeners) = (verifier.clone(), self.listeners.clone());
         runtime.spawn(async move {

@@ -93,28 +93,27 @@ impl TrustedProxies {
     /// The client of the outermost trusted proxy, in the header that belongs to the one in which they
     /// say whether it used HTTPS: of `X-Forwarded-For` the last address that is no trusted proxy's,
     /// since each proxy appends the peer that it saw and what is before that is the client's own word;
-    /// of `Forwarded`, which these proxies set, its `for`. Where there is no such header it is `peer`.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    /// of `Forwarded`, which these proxies set, its `for`. `None` where that header names no client: a
+    /// proxy's own address is nobody's.
+    pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         match self.header {
-            ProxyHeader::XForwardedProto => self.last_stranger(peer, headers),
-            ProxyHeader::Forwarded => match only_line(headers, &header::FORWARDED) {
-                Some(line) => forwarded::client(line),
-                None => Some(peer),
-            },
+            ProxyHeader::XForwardedProto => self.last_stranger(headers),
+            ProxyHeader::Forwarded => {
+                only_line(headers, &header::FORWARDED).and_then(forwarded::client)
+            }
         }
     }
 
-    fn last_stranger(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        let mut nearest = peer;
+    fn last_stranger(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let lines: Vec<_> = headers.get_all(&X_FORWARDED_FOR).iter().collect();
         for hop in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','))
         {
-            nearest = forwarded::address(hop.trim_ascii())?;
-            if !self.contain(nearest) {
-                break;
+            let hop = forwarded::address(hop.trim_ascii())?;
+            if !self.contain(hop) {
+                return Some(hop);
             }
         }
-        Some(nearest)
+        None
     }
 }
 

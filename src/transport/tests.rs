@@ -433,6 +433,23 @@ fn advice_is_given_once_and_only_where_no_connection_is_known() {
 }
 
 #[test]
+fn a_refusal_says_to_the_operator_what_was_missing() {
+    let says = |transport: Transport, peer: Option<&str>, headers: &[(&str, &str)], what: &str| {
+        let connection = peer.map(|peer| Connection::plain(peer.parse().unwrap()));
+        let refused = transport.check(&lines(headers), connection).unwrap_err();
+        let said = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(said.contains(what), "{said}");
+    };
+    let behind = || behind_x_forwarded_proto(&[PROXIES]);
+    says(Transport::tls(), None, &[], "nothing says which connection");
+    says(Transport::tls(), Some("203.0.113.9:4711"), &[], "not TLS that ends in this process");
+    says(behind(), Some("203.0.113.9:4711"), &[], "203.0.113.9 is not among the trusted proxies");
+    says(behind(), Some("10.1.2.3:4711"), &[], "10.1.2.3 does not say exactly `https`");
+    let forwarded = [("via", "1.1 somebody")];
+    says(Transport::insecure_on_loopback(), Some("127.0.0.1:1"), &forwarded, "forwarded");
+}
+
+#[test]
 fn a_plain_connection_says_so_and_names_its_peer() {
     let peer = "[::ffff:127.0.0.1]:4711".parse().unwrap();
     let connection = Connection::plain(peer);

@@ -143,7 +143,7 @@ impl KeyVerifier {
         if text.is_empty() {
             return Err(RejectionKind::MissingKey.into());
         }
-        let key = KeyText::parse(text).map_err(|_| RejectionKind::MalformedKey)?;
+        let key = KeyText::parse(text).map_err(|_| self.0.malformed())?;
         match self.0.verify(key, || from)? {
             Verdict::Valid(identity) => Ok(identity),
             Verdict::Waiting(mut lookup) => {

@@ -13,6 +13,9 @@ use crate::store::{Entry, Found};
 
 pub(crate) struct Search {
     today: KeyDigest,
+    /// Whether the text is a key of this crate's make. Anything else may be a password that was pasted into the
+    /// wrong place, and 64 bits of its hash would be enough to guess it by.
+    may_be_named: bool,
     /// Made when they are needed: with nothing but today's scheme, or a key that is found, never.
     older: Option<Vec<KeyDigest>>,
     /// The digest that is asked for: 0 is today's.
@@ -22,8 +25,8 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(super) fn new(today: KeyDigest) -> Self {
-        Self { today, older: None, place: 0, rehashed: None, is_second: false }
+    pub(super) fn new(today: KeyDigest, may_be_named: bool) -> Self {
+        Self { today, may_be_named, older: None, place: 0, rehashed: None, is_second: false }
     }
 
     /// Makes the other digests while the key's text is at hand.
@@ -60,8 +63,7 @@ impl Search {
             }
             Ok(Some(Entry::Ended(tombstone))) => match kind(tombstone.cause) {
                 Some(kind) => {
-                    let rejection = self.refuse(kind).with_subject(Subject::Tombstone(tombstone));
-                    return Some(Err(rejection));
+                    return Some(Err(self.refuse_found(kind, Subject::Tombstone(tombstone))));
                 }
                 None => self.rehashed = Some(tombstone),
             },
@@ -90,15 +92,22 @@ impl Search {
             }
             // It may well be a live key: this is no "no".
             Some(tombstone) => {
-                let rejection = self.refuse(RejectionKind::StoreFailed).with_source(Unlike);
-                Some(Err(rejection.with_subject(Subject::Tombstone(tombstone))))
+                let subject = Subject::Tombstone(tombstone);
+                let failed = self.refuse_found(RejectionKind::StoreFailed, subject);
+                Some(Err(failed.with_source(Unlike)))
             }
         }
     }
 
-    /// A refusal of the key under the digest that was asked for.
+    /// A refusal of what may be no key at all, under the digest that was asked for.
     pub(super) fn refuse(&self, kind: RejectionKind) -> Rejection {
-        Rejection::from(kind).with_fingerprint(self.fingerprint())
+        let rejection = Rejection::from(kind);
+        if self.may_be_named { rejection.with_fingerprint(self.fingerprint()) } else { rejection }
+    }
+
+    /// A refusal of a key that is filed, or was.
+    pub(super) fn refuse_found(&self, kind: RejectionKind, subject: Subject) -> Rejection {
+        Rejection::from(kind).with_fingerprint(self.fingerprint()).with_subject(subject)
     }
 }
 

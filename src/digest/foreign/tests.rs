@@ -103,6 +103,12 @@ fn a_plain_sha_256_is_the_digest_itself() {
 }
 
 #[test]
+fn what_is_public_of_a_text_is_what_it_begins_with() {
+    assert_eq!(ForeignDigest::sanctum("17", [0; 32]).unwrap().selector(), Some("17|"));
+    assert_eq!(ForeignDigest::sha256([0; 32]).selector(), None);
+}
+
+#[test]
 fn odd_selectors_are_refused() {
     for odd in ["", "a b", "é", "a\n", "a|b", &"1".repeat(65)] {
         assert!(ForeignDigest::sanctum(odd, [0; 32]).is_err(), "{odd:?}");

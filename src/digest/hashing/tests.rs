@@ -1,6 +1,13 @@
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
+
+thread_local! {
+    /// How many digests of today's scheme this thread has made.
+    pub(crate) static MADE: Cell<usize> = const { Cell::new(0) };
+}
 
 const TEXT: &str = "acme_live_example";
 
@@ -30,6 +37,18 @@ fn with_a_pepper_it_is_the_hmac_of_the_text() {
     assert_eq!(in_hex(&Hashing::peppered(pepper()).digest(key(TEXT))), expected);
     let other = Pepper::new((1..33).collect()).unwrap();
     assert_ne!(in_hex(&Hashing::peppered(other).digest(key(TEXT))), expected);
+}
+
+#[test]
+fn a_foreign_key_is_found_where_its_form_is_looked_for() {
+    let sha256 = ForeignDigest::sha256([1; 32]);
+    let sha512 = ForeignDigest::sha512([1; 64]);
+    let (plain, peppered) = (Hashing::default(), Hashing::peppered(pepper()));
+    assert!(plain.finds(&sha256) && !plain.finds(&sha512));
+    assert!(!peppered.finds(&sha256) && !peppered.finds(&sha512));
+    assert!(peppered.clone().accepting(Scheme::sha256()).finds(&sha256));
+    let both = peppered.accepting(Scheme::sha512());
+    assert!(both.finds(&sha512) && !both.finds(&sha256));
 }
 
 #[test]

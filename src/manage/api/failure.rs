@@ -7,7 +7,9 @@ use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use super::noted::Reason;
 use crate::manage::ManageError;
+use crate::record::Scopes;
 
 /// A status and what the client is told.
 #[derive(Debug)]
@@ -47,8 +49,27 @@ impl Failure {
         Self { status, body }
     }
 
+    /// Scopes that the principal may not give.
+    pub(super) fn scopes(grantable: Option<&Scopes>) -> Self {
+        let message = match grantable.map(ToString::to_string).unwrap_or_default() {
+            none if none.is_empty() => "Your API keys cannot have scopes.".into(),
+            these => {
+                Cow::from(format!("Your API keys can have these scopes and no others: {these}."))
+            }
+        };
+        Self::param("scopes", message)
+    }
+
     pub(super) fn not_found(what: &'static str) -> Self {
         Self::with_status(StatusCode::NOT_FOUND, what)
+    }
+
+    /// A key with scopes that the principal may not give, and so not be shown a secret of.
+    pub(super) fn stronger_key() -> Self {
+        let message = "This API key has scopes that you may not give. Whoever may can give it a new secret; you can delete it.";
+        let mut failure = Self::with_status(StatusCode::FORBIDDEN, message);
+        failure.body.r#type = "authentication_error";
+        failure
     }
 
     /// An API key was sent where a person has to sign in.
@@ -118,7 +139,9 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let reason = Reason(self.body.message.clone());
         let mut response = (self.status, Json(self.body)).into_response();
+        response.extensions_mut().insert(reason);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -112,7 +112,7 @@ struct NewKeyBody {
     /// The first instant at which it no longer works, ahead of now.
     #[schema(format = DateTime, example = json!("2031-01-31T09:30:00Z"))]
     expires_at: Option<String>,
-    /// What it may be used for.
+    /// What it may be used for: scopes that the account may give, each of which is else refused.
     #[schema(max_items = 64)]
     scopes: Option<Vec<ScopeText>>,
 }
@@ -222,6 +222,7 @@ async fn delete() {}
     responses(
         (status = 200, description = "The key, with its new secret", body = IssuedView),
         (status = 401, description = "Nobody is signed in"),
+        (status = 403, description = "The key has scopes that the caller may not give", body = Told),
         (status = 404, description = "The account has no such key", body = Told),
         (status = 409, description = "The key has expired, or was rotated", body = Told),
         (status = 503, description = "Look at the list, and try again in a moment", body = Told),
@@ -236,6 +237,7 @@ async fn regenerate() {}
         (status = 201, description = "The new key, with its secret", body = IssuedView),
         (status = 400, description = "A field that cannot be meant", body = Told),
         (status = 401, description = "Nobody is signed in"),
+        (status = 403, description = "The key has scopes that the caller may not give", body = Told),
         (status = 404, description = "The account has no such key", body = Told),
         (status = 409, description = "No room for both, or the key has expired, or was rotated", body = Told),
         (status = 413, description = "The body is too long", body = Told),

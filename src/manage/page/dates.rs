@@ -24,7 +24,7 @@ pub(super) fn utc_day(day: Day) -> String {
     timestamp(day.start()).strftime("%a %-d %b").to_string()
 }
 
-/// Records end before the year 10000, which is as far as a timestamp goes.
+/// Only what another program filed ends after the last day of the year 9999, which is as far as a timestamp goes.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use crate::identity::Identity;
+use crate::logged::{LoggedMethod, LoggedPath};
 
 /// Nothing but the page's own files and calls, nothing inline, no frame around it; and no text becomes
 /// markup in the browser.
@@ -35,6 +36,7 @@ pub fn guarded(router: Router) -> Router {
     router
         .layer(from_fn(without_api_key))
         .layer(CsrfLayer::new().with_rejection_response(from_another_site))
+        .layer(from_fn(noting_other_sites))
         .layer(map_response(armoured))
 }
 
@@ -51,6 +53,21 @@ async fn without_api_key(request: Request, next: Next) -> Response {
 
 fn from_another_site(_: ProtectionError) -> Response {
     refusal(StatusCode::FORBIDDEN, "This request came from another site.")
+}
+
+/// Nobody sees such a request on the service's own pages: somebody tries something.
+async fn noting_other_sites(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    if response.extensions().get::<ProtectionError>().is_some() {
+        tracing::warn!(
+            target: "tower_api_key",
+            method = %LoggedMethod(&method),
+            path = ?LoggedPath::of(&uri),
+            "a request that another site asked for was refused"
+        );
+    }
+    response
 }
 
 async fn armoured(mut response: Response) -> Response {

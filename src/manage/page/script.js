@@ -18,6 +18,8 @@ let subject = {};
 let opener = '';
 // Names an attempt to make a key, so that repeating it makes no second one.
 let attempt = {};
+// Whether the session has ended, which is said when the key that is shown is gone.
+let over = false;
 
 // ---- Calls
 
@@ -36,8 +38,15 @@ async function call(method, path, body, headers = {}) {
 }
 
 function ended() {
-  if (key.textContent) return; // The key first; the next call says it again.
+  over = true;
+  if (key.textContent) return; // The key first.
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+  // What was the account's goes with the session.
+  subject = {};
+  attempt = {};
+  say('');
+  for (const form of document.querySelectorAll('form')) form.reset();
+  for (const place of [list(), ...document.querySelectorAll('.account, [data-subject]')]) place.replaceChildren();
   $('#ended').showModal();
 }
 
@@ -54,7 +63,7 @@ const load = () => new Promise((done, fail) => {
 
 async function refresh() {
   const fresh = await load().then((page) => page && $('#list', page), () => false);
-  if (fresh === null) return ended();
+  if (over || fresh === null) return ended();
   if (!fresh) return say('The list below may be out of date: the server did not answer.');
   const focused = document.activeElement.id;
   list().replaceWith(fresh);
@@ -65,7 +74,7 @@ async function refresh() {
 // ---- Words
 
 function say(text) {
-  $('#said').textContent = text;
+  $('#said').textContent = over ? '' : text;
 }
 
 // Puts times, which the server writes in UTC, into the reader's zone.
@@ -121,7 +130,7 @@ function open(id) {
 function giveBack(id = opener) {
   if ($('dialog[open]')) return;
   const element = document.getElementById(id);
-  (element && !element.disabled ? element : $('#api-keys')).focus();
+  (element && !element.disabled ? element : $('#api-keys'))?.focus();
 }
 
 function chooseExpiry() {
@@ -290,6 +299,7 @@ function forget(message) {
   getSelection().removeAllRanges();
   created.close();
   say(message);
+  if (over) ended();
 }
 
 // The second half of a double click on Generate key, or Enter held down on it, is not meant for this.
@@ -335,12 +345,14 @@ addEventListener('pageshow', (event) => {
 
 // Nothing else is made meanwhile: two keys at once could not both be shown.
 async function first() {
+  const button = $('#create-key');
   say('Making your first key…');
-  $('#create-key').disabled = true;
+  button.disabled = true;
   try {
-    const answer = await call('POST', 'first-key', {});
+    // Enabled before the fresh list is there: who is quick gets the focus back to it.
+    const answer = await call('POST', 'first-key', {}).finally(() => { button.disabled = false; });
     if (answer?.status === 201) {
-      opener = 'create-key';
+      opener = button.id;
       show('Your First API Key', answer.body);
     }
     say('');
@@ -348,9 +360,6 @@ async function first() {
     else if (answer) say('Your first key could not be made just now. Press Create API key to make one.');
   } catch {
     say(UNKNOWN);
-  } finally {
-    // Unless the fresh list says otherwise.
-    $('#create-key:not([aria-describedby])')?.removeAttribute('disabled');
   }
 }
 

@@ -29,6 +29,13 @@ fn a_call_of_grpc_is_answered_in_headers_alone() {
     }
 }
 
+/// In gRPC's own list of status codes: `UNAUTHENTICATED`, `PERMISSION_DENIED`,
+/// `RESOURCE_EXHAUSTED`, `UNAVAILABLE`.
+#[test]
+fn the_codes_are_those_of_grpc() {
+    assert_eq!(ALL.map(code), ["16", "16", "16", "7", "8", "14"]);
+}
+
 /// What the protocol would encode: anything but `0x20..=0x7e`, and `%`.
 #[test]
 fn no_message_needs_percent_encoding() {

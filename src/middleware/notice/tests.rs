@@ -106,7 +106,19 @@ fn what_the_service_says_itself_stays() {
     headers.insert("sunset", HeaderValue::from_static("mine"));
     Notices::default().of(&caller(rotated), None, no_clock).write(&mut headers);
     assert_eq!(headers["sunset"], "mine");
-    assert_eq!(headers["deprecation"], "@784025377");
+}
+
+#[test]
+fn of_the_pair_that_a_service_says_one_of_neither_is_added() {
+    for own in ["sunset", "deprecation"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(own, HeaderValue::from_static("mine"));
+        let told = Notices { expiry_within: Some(Duration::MAX), rate_limit: false };
+        told.of(&caller(rotated), None, || at(0)).write(&mut headers);
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert_eq!(headers[own], "mine");
+        assert_eq!(headers["api-key-expires"], "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
 }
 
 #[test]

@@ -436,6 +436,14 @@ fn vary_is_added_to_a_services_own() {
 }
 
 #[test]
+fn both_places_of_a_key_are_added_to_a_services_own_vary_where_bearer_is_taken() {
+    let response = protected(&[("vary", "accept")], true);
+    assert_eq!(lines(&response, "vary"), ["accept", "API-Key", "Authorization"]);
+    let response = protected(&[("vary", "authorization")], true);
+    assert_eq!(lines(&response, "vary"), ["authorization", "API-Key"]);
+}
+
+#[test]
 fn vary_is_not_repeated() {
     for own in [
         "API-Key",

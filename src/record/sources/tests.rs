@@ -64,6 +64,15 @@ fn what_cannot_be_meant_is_refused() {
     assert!("1".repeat(100_000).parse::<Sources>().is_err());
 }
 
+#[test]
+fn a_text_that_no_list_is_as_long_as_is_refused_unread() {
+    let longest = Sources::MOST * Sources::LONGEST;
+    let said = |length| "1".repeat(length).parse::<Sources>().unwrap_err();
+    assert_eq!(said(longest + 1), InvalidText::too_long("source addresses", 64 * 44));
+    assert_eq!(said(100_000), said(longest + 1));
+    assert_ne!(said(longest), said(longest + 1));
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_again(v4 in vec((any::<u32>(), 1_u8..=32), 0..20), v6 in vec((any::<u128>(), 1_u8..=128), 0..20)) {

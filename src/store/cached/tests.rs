@@ -139,11 +139,19 @@ fn second(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
-/// Everything, with so many switches of threads that nobody asked for.
+/// Everything, with so many switches of threads that nobody asked for; `LOOM_MAX_PREEMPTIONS` sets another
+/// number. Says how many orders that were.
 fn every_order(switches: usize, test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(switches);
-    model.check(test);
+    let switches = *model.preemption_bound.get_or_insert(switches);
+    let orders = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&orders);
+    model.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        test();
+    });
+    let thread = std::thread::current();
+    println!("{}: {orders:?} orders, {switches} switches", thread.name().unwrap_or_default());
 }
 
 /// A write elsewhere has waited until the lease was over. Whoever finds it renewed finds the key gone.
@@ -234,5 +242,31 @@ fn who_waits_for_a_read_that_is_given_up_reads_on() {
         drop(leaver);
         assert!(service.is_live(1));
         waiter.join().unwrap();
+    });
+}
+
+/// All at once: somebody reads, the replica catches up and renews, and a write here ends the key.
+#[test]
+fn a_write_holds_beside_a_read_and_a_renewal() {
+    every_order(2, || {
+        let service = Service::new();
+        let reader = {
+            let service = Arc::clone(&service);
+            thread::spawn(move || service.is_live(1))
+        };
+        let replica = {
+            let service = Arc::clone(&service);
+            thread::spawn(move || {
+                service.flights.forget(service.fingerprint());
+                service.lease.extend(second(20));
+            })
+        };
+        service.is_deleted.store(true, Ordering::SeqCst);
+        service.flights.forget(service.fingerprint());
+        assert!(!service.is_live(1));
+        assert!(!service.is_live(15));
+        reader.join().unwrap();
+        replica.join().unwrap();
+        assert!(!service.is_live(15));
     });
 }

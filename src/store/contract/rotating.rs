@@ -86,17 +86,20 @@ pub async fn rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good(st
 /// An expired key did not count, so its end without a grace makes no room at the cap.
 pub async fn rotating_an_expired_key_makes_no_room(store: Store) {
     let owner = account("a");
-    let mut expired = record(&owner, time(0));
-    expired.expires_at = Some(time(5));
-    let expired = insert(&store, expired).await;
     insert(&store, record(&owner, time(1))).await;
-    for grace_ends in [None, Some(time(70))] {
-        let successor = Arc::new(record(&owner, time(10)));
-        let rotated = store.rotate(&owner, &expired.id, Arc::clone(&successor), grace_ends, 1);
-        assert_eq!(said(rotated.await), Written::Refused, "a second key of one, {grace_ends:?}");
-        assert_nowhere(&store, &successor).await;
+    // Some time ago, and at this very instant.
+    for expires_at in [time(5), time(10)] {
+        let mut expired = record(&owner, time(0));
+        expired.expires_at = Some(expires_at);
+        let expired = insert(&store, expired).await;
+        for grace_ends in [None, Some(time(70))] {
+            let successor = Arc::new(record(&owner, time(10)));
+            let rotated = store.rotate(&owner, &expired.id, Arc::clone(&successor), grace_ends, 1);
+            assert_eq!(said(rotated.await), Written::Refused, "a second of one, {grace_ends:?}");
+            assert_nowhere(&store, &successor).await;
+        }
+        assert_shown(&store, &expired).await;
     }
-    assert_shown(&store, &expired).await;
 }
 
 /// A key that has a successor gets no other, with or without a grace.

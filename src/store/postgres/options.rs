@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::PostgresStore;
 use super::connections::{Connections, unavailable};
 use super::open;
 use super::transaction::Milliseconds;
 use crate::store::StoreError;
+use crate::store::remote::Way;
 
 /// What a URL may say after its question mark.
 const PARAMETERS: [&str; 17] = [
@@ -110,12 +111,26 @@ impl PostgresOptions {
         self
     }
 
-    /// Connects, and makes the tables if there are none.
+    /// The way to the server. `verify-ca` does not ask whose certificate it is.
+    fn way(&self) -> Way<'_> {
+        let host = self.server.get_host();
+        let is_socket = self.server.get_socket().is_some() || host.starts_with('/');
+        Way {
+            store: "postgres",
+            host: (!is_socket).then_some(host),
+            is_verified: matches!(self.server.get_ssl_mode(), PgSslMode::VerifyFull),
+            advice: "Use sslmode=verify-full",
+        }
+    }
+
+    /// Connects, and makes the tables if there are none. Where the server is on another machine and
+    /// `sslmode` is not `verify-full`, a warning in the log says so.
     ///
     /// # Errors
     ///
     /// As [`PostgresStore::connect`].
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
+        self.way().warn();
         let Self { server, limit, verification, management } = self;
         open::open(&Connections::new(server.clone(), 1, open::LIMIT)).await?;
         Ok(PostgresStore {
@@ -152,3 +167,6 @@ impl fmt::Debug for PostgresOptions {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,8 @@ impl RedisOptions {
     }
 
     /// Connects, and refuses a server that would lose what it is given. Where a later connection of the
-    /// store comes to such a server, after a failover, the store goes on and an error event says so.
+    /// store comes to such a server, after a failover, the store goes on and an error event says so. Where the
+    /// server is on another machine and the URL is not `rediss://`, a warning in the log says so.
     ///
     /// # Errors
     ///
@@ -111,6 +112,7 @@ impl RedisOptions {
     /// Outside a Tokio runtime.
     pub async fn connect(self) -> Result<RedisStore, StoreError> {
         let server = Server::new(&self.url, self.root_certificates.as_deref())?;
+        server.way().warn();
         let demands = Demands { accepts_data_loss: self.accepts_data_loss };
         let (connection, info) = server.open(self.time_limit).await?;
         demands.judge(&info)?;

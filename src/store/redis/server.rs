@@ -23,6 +23,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::link::{Connection, Failure};
 use crate::store::StoreError;
+use crate::store::remote::Way;
 
 /// How to reach a server. Holds the password: not to be printed.
 #[derive(Clone)]
@@ -74,6 +75,17 @@ impl Server {
             (place, _) => place,
         };
         Ok(Self { place, login })
+    }
+
+    /// The way there. Over TLS, certificates are always checked.
+    pub(super) fn way(&self) -> Way<'_> {
+        let (host, is_verified) = match &self.place {
+            Place::Tcp(host, _) => (Some(host.as_str()), false),
+            Place::Tls(host, ..) => (Some(host.as_str()), true),
+            #[cfg(unix)]
+            Place::Unix(_) => (None, false),
+        };
+        Way { store: "redis", host, is_verified, advice: "Use rediss://" }
     }
 
     /// Connects and logs in, to a primary, and gives what that says of itself (`INFO`).

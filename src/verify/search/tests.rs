@@ -28,7 +28,7 @@ fn ended(text: &str, cause: EndCause) -> Found {
 
 /// Asks with these answers until there is a verdict, and gives what was asked for.
 fn asked(older: &[&str], answers: Vec<Found>) -> (Vec<Fingerprint>, Result<KeyDigest, Rejection>) {
-    let mut search = Search::new(digest("today"));
+    let mut search = Search::new(digest("today"), true);
     let mut asked = Vec::new();
     for answer in answers {
         asked.push(search.fingerprint());
@@ -46,7 +46,7 @@ fn prints(texts: &[&str]) -> Vec<Fingerprint> {
 
 #[test]
 fn what_is_found_today_is_asked_for_once() {
-    let mut search = Search::new(digest("today"));
+    let mut search = Search::new(digest("today"), true);
     let found = search.hear(live("today"), || panic!("older digests are made for nothing"));
     assert!(found.unwrap().is_ok());
     assert!(search.outdated().is_none());
@@ -70,7 +70,7 @@ fn older_digests_are_asked_for_in_order_until_one_is_there() {
 
 #[test]
 fn an_outdated_key_is_told_with_the_digest_of_today() {
-    let mut search = Search::new(digest("today")).prepared(|| vec![digest("one")]);
+    let mut search = Search::new(digest("today"), true).prepared(|| vec![digest("one")]);
     assert!(search.hear(Ok(None), Vec::new).is_none());
     assert!(search.hear(live("one"), Vec::new).unwrap().is_ok());
     assert!(search.outdated().unwrap().matches(&digest("today")));

@@ -1,3 +1,4 @@
+use super::super::server::Server;
 use super::RedisOptions;
 
 #[test]
@@ -46,4 +47,23 @@ async fn certificates_are_for_tls_and_are_certificates() {
         let said = format!("{:?}", refused.unwrap_err());
         assert!(said.contains("ertificate"), "{said}");
     }
+}
+
+#[test]
+fn only_tls_closes_the_way_to_another_machine() {
+    let is_open = |url: &str| Server::new(url, None).unwrap().way().is_open();
+    assert!(is_open("redis://:hunter2@redis.example.com"));
+    assert!(is_open("redis://192.0.2.1:6380/1"));
+    for closed in [
+        "redis://localhost",
+        "redis://127.0.0.1",
+        "redis://[::1]:6380",
+        "redis+unix:///run/redis.sock",
+    ] {
+        assert!(!is_open(closed), "{closed}");
+    }
+    let made = rcgen::generate_simple_self_signed(["redis.example.com".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let server = Server::new("rediss://:hunter2@redis.example.com", Some(pem.as_bytes())).unwrap();
+    assert!(!server.way().is_open());
 }
