@@ -16,6 +16,9 @@ needs ip iproute2
 needs chromium chromium
 needs node nodejs
 needs npm npm
+# The time that verification takes is looked at under valgrind, and libFuzzer is C++.
+needs valgrind valgrind
+needs c++ g++
 python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3 python3-venv)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || needs postgres postgresql
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -42,9 +45,18 @@ fi
 # tests of full and of read-only disks are left out, and those of replicas cut nobody off.
 export TOWER_API_KEY_TEST_SERVERS=required
 
+# What the tests' folders have of keys when they are cleared away is written here: nothing may be.
+keys_found=${CARGO_TARGET_DIR:-target}/tmp/keys-found
+rm -f "$keys_found"
+
 # Everything; the tests build and run the examples themselves. Then the documentation's programs.
 said=$(mktemp)
 cargo test --all-features --locked --lib --test it 2>&1 | tee "$said"
+if [ -s "$keys_found" ]; then
+    echo "tests have left keys in files:" >&2
+    cut -c1-200 "$keys_found" | sort | uniq -c >&2
+    exit 1
+fi
 cargo test --all-features --locked --doc
 # Without any feature: the core alone.
 cargo test --no-default-features --locked --lib

@@ -20,7 +20,7 @@ const browser = await chromium.launch({
 after(() => browser.close());
 
 // A signed-in page. Whatever the console complains of, or the policy refuses, fails the test.
-export async function visit(account, { path = '/console/', complaints = [], ...options } = {}) {
+export async function visit(account, { path = '/console/', complaints = [], before = () => {}, ...options } = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: DESKTOP, locale: 'en-GB', ...options });
   context.setDefaultTimeout(10000);
   if (account) await context.addCookies([{ name: 'account', value: account, url: base }]);
@@ -31,6 +31,7 @@ export async function visit(account, { path = '/console/', complaints = [], ...o
     if (message.type() === 'error' && !message.location().url.endsWith('/favicon.ico')) page.complaints.push(message.text());
   });
   page.on('pageerror', (error) => page.complaints.push(String(error)));
+  await before(page);
   await page.goto(base + path);
   return page;
 }
@@ -44,6 +45,8 @@ export async function leave(page, ...expected) {
 
 // axe's rules, for all of WCAG 2.2 AA and good practice; and nothing is wider than the window.
 export async function examine(page, name) {
+  // A button that was enabled just now is still on its way to its colour.
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)));
   // Axe is put in by the debugger, which the page's policy does not bind.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));

@@ -57,6 +57,7 @@ test('signing in, making a key that works, signing out', async () => {
   await page.getByRole('dialog').getByLabel('API Key Name').fill('Too late');
   await press(page, 'Generate key');
   await page.getByRole('dialog', { name: 'Your session has ended' }).waitFor();
+  assert.equal(await page.getByText('First key').count(), 0, 'the list is gone with the session');
   await page.getByRole('link', { name: 'Sign in' }).click();
   await page.getByLabel('Password').waitFor();
   await other.goBack();

@@ -106,3 +106,22 @@ test('cancelling gives the focus back', async () => {
   }
   await leave(page);
 });
+
+test('whoever is quicker than the list gets the focus back', async () => {
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  const before = (page) => page.route('**/console/', async (route) => {
+    // The first key is there, and the list is asked for again.
+    if (route.request().resourceType() === 'xhr') await released;
+    return route.continue();
+  });
+  const page = await visit('hasty', { before });
+  await open(page, 'Your First API Key');
+  await type(page, 'Enter');
+  await said(page, 'Copied.');
+  assert.equal(await focused(page), 'Create API key');
+  release();
+  await page.getByText('1 of 25 active').waitFor();
+  assert.equal(await focused(page), 'Create API key');
+  await leave(page);
+});

@@ -162,6 +162,12 @@ test('a session that has ended is said, and nothing is changed', async () => {
   await press(page, 'Delete key');
   await page.getByRole('dialog', { name: 'Your session has ended' }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Sign in');
+  // Nothing of the account is left behind the dialog, nor in the others.
+  const left = await page.evaluate(() => [document.documentElement.outerHTML, ...[...document.querySelectorAll('input')].map((input) => input.value)].join());
+  for (const name of [...before, 'admin@example.com', 'acme_']) {
+    // One of the names is an example on the page.
+    assert.equal(left.split(name).length - 1, name === 'Production CRM' ? 1 : 0, `${name} is still there`);
+  }
   const again = await visit('admin');
   assert.deepEqual(await names(again), before);
   await leave(again);

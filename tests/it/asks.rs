@@ -289,6 +289,32 @@ async fn a_part_of_a_service_wants_a_scope() {
 }
 
 #[tokio::test]
+async fn a_call_without_the_scope_is_logged_with_the_key_s_name() {
+    let service = Service::new();
+    let key = service.key(named("Reader")).await;
+    let asking = || {
+        let mut request = with(&key);
+        *request.uri_mut() = "/v2/bookings?token=hunter2".parse().unwrap();
+        request
+    };
+    let (log, _guard) = Log::capture();
+    for layer in service.layers() {
+        let whole = layer.clone().with_required_scope("bookings:write".parse().unwrap());
+        assert_eq!(call(&whole, asking()).await.status(), 403);
+        let part = require_scope("bookings:write".parse().unwrap()).layer(service_fn(who));
+        let answer = soon(layer.layer(part).oneshot(asking())).await.unwrap();
+        assert_eq!(answer.status(), 403);
+    }
+    let events = log.lines("request refused");
+    assert_eq!(events.len(), 4, "{}", log.text());
+    for event in events {
+        assert!(event.contains("the key lacks the scope") && event.contains("Reader"), "{event}");
+        assert!(event.contains(r#"method=GET path="/v2/bookings""#), "{event}");
+        assert!(!event.contains(&key), "{event}");
+    }
+}
+
+#[tokio::test]
 async fn a_scope_where_no_layer_is_in_front_refuses_everybody_and_says_why() {
     let (log, _guard) = Log::capture();
     let part = require_scope("a".parse().unwrap()).with_renderer(ProblemDetails);
@@ -339,6 +365,60 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
         assert_eq!(ask("198.51.100.1, 203.0.113.9").await, 200);
         assert_eq!(ask("203.0.113.9, 198.51.100.1").await, 401, "the client's own word");
         assert_eq!(ask("nonsense").await, 401);
+    }
+}
+
+/// Every kind of refusal says where it came from; what only passes in shadow mode does, too.
+#[tokio::test]
+async fn a_refusal_is_logged_with_its_address_its_method_and_its_path_and_never_the_query() {
+    let service = Service::new();
+    let key = service.key(named("Reader")).await;
+    let asking = |from: &str, key: &str| {
+        let mut request = self::from(from, key);
+        *request.method_mut() = http::Method::DELETE;
+        *request.uri_mut() = "/v2/bookings/7?token=hunter2".parse().unwrap();
+        request
+    };
+    let call_part = r#"method=DELETE path="/v2/bookings/7""#;
+    for layer in service.layers() {
+        let layer = behind_a_proxy(layer);
+        let scope = layer.clone().with_required_scope("bookings:write".parse().unwrap());
+        let shadow = layer.clone().dangerously_in_shadow_mode();
+        let (log, _guard) = Log::capture();
+        assert_eq!(call(&layer, asking("203.0.113.9", "guess")).await.status(), 401);
+        assert_eq!(call(&scope, asking("203.0.113.9", &key)).await.status(), 403);
+        assert_eq!(call(&shadow, asking("203.0.113.9", "guess")).await.status(), 200);
+        let events = [log.lines("request refused"), log.lines("would be refused")].concat();
+        assert_eq!(events.len(), 3, "{}", log.text());
+        for event in events {
+            assert!(event.contains("client=203.0.113.9") && event.contains(call_part), "{event}");
+        }
+        // Where the address is not known, none is said.
+        assert_eq!(call(&layer, asking("nonsense", "guess")).await.status(), 401);
+        let unknown = log.lines("request refused").pop().unwrap();
+        assert!(!unknown.contains("client=") && unknown.contains(call_part), "{unknown}");
+        assert!(!log.text().contains("hunter2"), "{}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn nobody_writes_into_the_log_by_a_path_or_a_method() {
+    let service = Service::new();
+    let key = service.key(named("Reader")).await;
+    let [layer, _] = service.layers();
+    let endless = format!("/{}", "a/".repeat(10_000));
+    let by_mistake = format!("/v2/{key}/test");
+    for path in ["/\"x\u{202e}client=1.2.3.4", &endless, &by_mistake] {
+        let (log, _guard) = Log::capture();
+        let mut request = with("guess");
+        *request.method_mut() = http::Method::from_bytes(&[b'M'; 5_000]).unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        assert_eq!(call(&layer, request).await.status(), 401);
+        let events = log.lines("request refused");
+        assert_eq!(events.len(), 1);
+        assert!(events[0].contains("path=\"/") && events[0].len() < 1_000, "{}", events[0]);
+        assert!(!events[0].contains('\u{202e}') && !events[0].contains(r#""/"x"#), "{}", events[0]);
+        assert!(!events[0].contains(&key), "{}", events[0]);
     }
 }
 
@@ -599,4 +679,49 @@ async fn in_shadow_mode_a_scope_refuses_nothing_either() {
         }
     }
     assert_eq!(*heard.lock().unwrap(), 2, "of the key that is valid");
+}
+
+/// Such as a new store that is tried out in front of the one that counts.
+#[tokio::test]
+async fn a_layer_in_shadow_around_one_that_refuses_takes_nothing_from_it() {
+    let service = Service::new();
+    let key = service.key(named("A")).await;
+    for layer in service.layers() {
+        let elsewhere = ApiKeyLayer::new(MemoryStore::new());
+        for around in [elsewhere, layer.clone().with_key_kept()] {
+            let part = require_scope("a".parse().unwrap()).layer(service_fn(who));
+            let inner = layer.clone().layer(part);
+            let service = around.dangerously_in_shadow_mode().layer(inner);
+            for (request, status) in [(with("nonsense"), 401), (with(&key), 403)] {
+                let answer = soon(service.clone().oneshot(request)).await.unwrap();
+                assert_eq!(answer.status(), status);
+            }
+        }
+    }
+}
+
+/// A line in the log takes longer to write than all that tells one reason from another.
+#[tokio::test]
+async fn every_reason_that_depends_on_the_key_is_logged_at_one_level() {
+    let service = Service::new();
+    let key = async |new| service.key(new).await;
+    let soon = time(0) + Duration::from_secs(1);
+    let expired = key(named("Expired").with_expires_at(soon)).await;
+    let elsewhere = key(named("Bound").with_sources("203.0.113.0/24".parse().unwrap())).await;
+    let deleted = key(named("Deleted")).await;
+    for record in service.manager.list(&account("a")).await.unwrap() {
+        if record.name.as_str() == "Deleted" {
+            service.manager.delete(&account("a"), &record.id).await.unwrap();
+        }
+    }
+    service.clock.advance(Duration::from_secs(2));
+    let (log, _guard) = Log::capture();
+    for layer in service.layers() {
+        for text in ["nonsense", &"x".repeat(300), &expired, &elsewhere, &deleted] {
+            assert_eq!(call(&layer, with(text)).await.status(), 401);
+        }
+    }
+    let events = log.lines("request refused");
+    assert_eq!(events.len(), 10);
+    assert!(events.iter().all(|event| event.contains("INFO")), "{events:?}");
 }

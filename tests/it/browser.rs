@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use self::site::Site;
 use crate::server::Server;
+use crate::servers::folder::Folder;
 use crate::servers::{present, program};
 use crate::support::path_of;
 
@@ -68,7 +69,7 @@ async fn what_goes_wrong_is_said_and_loses_no_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_server_has_a_console() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let mut command = Command::new(path_of("server"));
     let command = command.args(["--http-addr", "127.0.0.1:0"]).env("RUST_LOG", "trace");
     let server = Server::run(command.env_remove("ADMIN_PASSWORD"), folder.path());

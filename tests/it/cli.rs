@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::servers::folder::Folder;
 use crate::servers::{Postgres, Redis};
 use crate::support::path_of_cli;
 
@@ -152,7 +153,7 @@ fn a_key_s_life(store: &str) {
 
 #[test]
 fn a_key_s_life_in_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     a_key_s_life(&format!("sqlite:{}", folder.path().join("keys.db").display()));
 }
 
@@ -171,7 +172,7 @@ fn a_key_s_life_in_redis() {
 
 #[test]
 fn a_key_that_nobody_could_read_is_deleted_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = format!("sqlite:{}", folder.path().join("keys.db").display());
     let cli = Cli { store: &store };
     if !Path::new("/dev/full").exists() {
@@ -196,7 +197,7 @@ fn a_key_that_nobody_could_read_is_deleted_again() {
 
 #[test]
 fn what_cannot_be_meant_is_refused_and_makes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let store = format!("sqlite:{}", path.display());
     let cli = Cli { store: &store };
@@ -250,7 +251,7 @@ fn shells_complete_its_arguments() {
         }
     }
     let script = cli.done(&["completions", "bash"]).0;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("complete");
     fs::write(&path, script).unwrap();
     assert!(Command::new("bash").arg("-n").arg(&path).status().unwrap().success());
@@ -262,7 +263,7 @@ fn import<'a>(path: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn keys_of_another_system_are_imported_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = format!("sqlite:{}", folder.path().join("keys.db").display());
     let cli = Cli { store: &store };
     let file = folder.path().join("rows.jsonl");
@@ -316,7 +317,7 @@ fn keys_of_another_system_are_imported_whole_or_not_at_all() {
 
 #[test]
 fn a_pepper_is_read_from_a_file_and_never_said() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = format!("sqlite:{}", folder.path().join("keys.db").display());
     let cli = Cli { store: &store };
     let file = folder.path().join("pepper");

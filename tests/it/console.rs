@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use crate::server::Server;
-use crate::support::{Answer, exchange, get, get_tls, path_of, request, tls};
+use crate::servers::folder::Folder;
+use crate::support::{Answer, exchange, get, get_tls, path_of, request, tls, tls_over};
 
 const PASSWORD: &str = "a pass&word of mine, with ünïcode";
 
@@ -23,9 +24,11 @@ async fn post(server: &Server, path: &str, headers: &str, body: &str) -> Answer 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
 async fn sign_in(server: &Server, password: &str, headers: &str) -> Answer {
-    let encoded = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
-    post(server, "/console/sign-in", &format!("{FORM}{headers}"), &format!("password={encoded}"))
-        .await
+    post(server, "/console/sign-in", &format!("{FORM}{headers}"), &filled_in(password)).await
+}
+
+fn filled_in(password: &str) -> String {
+    password.bytes().fold("password=".to_owned(), |text, byte| format!("{text}%{byte:02x}"))
 }
 
 /// The cookie that an answer sets, as a header line to send.
@@ -47,7 +50,7 @@ fn session_pair(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = start(folder.path(), &[]);
     assert!(!server.program.said.iter().any(|line| line.contains("password")));
 
@@ -79,7 +82,11 @@ async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
         let list = get_tls(server.https, "/console/api/api-keys", &line).await;
         assert_eq!(list.status, 200, "{line} {}", list.body);
     }
-    assert_ne!(session, cookie(&sign_in(&server, PASSWORD, &session).await), "always a new one");
+    // Signing in anew makes a new session and ends the one that was there.
+    let newer = cookie(&sign_in(&server, PASSWORD, &session).await);
+    assert_ne!(session, newer, "always a new one");
+    assert_eq!(get_tls(server.https, "/console/api/api-keys", &session).await.status, 401);
+    let session = newer;
     for (headers, is_in) in [(&session, true), (&planted, false), (&server.key(), false)] {
         let page = get_tls(server.https, "/console/", headers).await;
         assert_eq!(page.body.contains("First key"), is_in, "{}", page.body);
@@ -98,12 +105,38 @@ async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
     let out = post(&server, "/console/sign-out", &format!("{session}{FORM}"), "").await;
     assert_eq!((out.status, out.header("location")), (303, Some("/console/")));
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert_eq!(out.header("clear-site-data"), Some(r#""cache", "storage""#));
     assert_eq!(get_tls(server.https, "/console/api/api-keys", &session).await.status, 401);
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down() {
+async fn who_signs_in_and_out_and_who_fails_to_is_logged_with_the_address() {
     let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    assert_eq!(sign_in(&server, "wrong", "").await.status, 401);
+    let session = cookie(&sign_in(&server, PASSWORD, "").await);
+    for _ in 0..2 {
+        let out = post(&server, "/console/sign-out", &format!("{session}{FORM}"), "").await;
+        assert_eq!(out.status, 303);
+    }
+    server.program.signal("-TERM");
+    let (_, _, log) = server.program.end();
+    for (event, level, times) in [
+        ("a sign-in to the console was refused", "WARN", 1),
+        ("somebody signed in to the console", "INFO", 1),
+        // The second time there was no session.
+        ("somebody signed out of the console", "INFO", 1),
+    ] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(event)).collect();
+        assert_eq!(lines.len(), times, "{event}: {log}");
+        assert!(lines[0].contains(level) && lines[0].contains("peer=127.0.0.1"), "{lines:?}");
+    }
+    assert!(!log.contains("pass&word"), "{log}");
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let folder = Folder::new();
     let server = start(folder.path(), &[]);
     for _ in 0..20 {
         assert_eq!(sign_in(&server, "guess", "").await.status, 401);
@@ -113,11 +146,35 @@ async fn guessing_is_slowed_down() {
         assert_eq!((answer.status, answer.header("set-cookie")), (429, None));
         assert!(answer.body.contains("Too many wrong passwords."), "{}", answer.body);
     }
+
+    // And keeps nobody out who is elsewhere.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let socket = socket.connect(server.https).await.unwrap();
+    let body = filled_in(PASSWORD);
+    let headers = format!("{FORM}Content-Length: {}\r\n", body.len());
+    let mut bytes = request("POST", "/console/sign-in", &headers);
+    bytes.extend_from_slice(body.as_bytes());
+    assert_eq!(exchange(tls_over(socket, &[b"http/1.1"]).await, &bytes).await.status, 303);
+}
+
+#[tokio::test]
+async fn every_401_says_how_one_is_authenticated() {
+    let folder = Folder::new();
+    let server = start(folder.path(), &[]);
+    for answer in [
+        sign_in(&server, "wrong", "").await,
+        post(&server, "/console/api/api-keys", "", "").await,
+        get_tls(server.https, "/console/api/api-keys", "").await,
+    ] {
+        let challenge = answer.header("www-authenticate");
+        assert_eq!((answer.status, challenge), (401, Some(r#"Cookie realm="console""#)));
+    }
 }
 
 #[tokio::test]
 async fn the_plain_port_has_no_console() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = start(folder.path(), &["--trusted-proxy", "127.0.0.0/8"]);
     let session = cookie(&sign_in(&server, PASSWORD, "").await);
     for headers in

@@ -20,12 +20,13 @@ use tower_api_key::{
     Written, store_contract,
 };
 
+use crate::servers::folder::Folder;
 use crate::support::{account, record, soon, time};
 
 store_contract!(memory, async || Subject::new(MemoryStore::new()));
 
 async fn sqlite_file() -> Subject {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     Subject::new(store).keeping(folder)
 }
@@ -42,7 +43,7 @@ async fn openings(file: &Path, many: usize) -> Vec<Arc<dyn KeyRegistry>> {
 }
 
 async fn sqlite_file_opened_thrice() -> Subject {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let handles = Handles::new(openings(&folder.path().join("keys.db"), 3).await);
     Subject::new(handles).keeping(folder)
 }
@@ -63,6 +64,14 @@ async fn memory_keeps_the_promises_between_stores() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_keeps_the_roll() {
+    let store = MemoryStore::new();
+    let shared = |_| -> Arc<dyn SharedRegistry> { Arc::new(store.clone()) };
+    let stores: Vec<_> = (0..3).map(shared).collect();
+    soon(the_roll_is_kept_between_stores(&stores)).await;
+}
+
 #[test]
 fn memory_and_sqlite_replace_in_one_step() {
     let memory = async || Subject::new(MemoryStore::new());
@@ -72,7 +81,7 @@ fn memory_and_sqlite_replace_in_one_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_the_roll() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let mut stores: Vec<Arc<dyn SharedRegistry>> = Vec::new();
     for _ in 0..3 {
         stores.push(Arc::new(SqliteStore::open(folder.path().join("keys.db")).await.unwrap()));
@@ -82,7 +91,7 @@ async fn sqlite_keeps_the_roll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keeps_the_promises_between_openings() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let stores = openings(&folder.path().join("keys.db"), 4).await;
     soon(async {
         the_cap_holds_between_stores(&stores, 30).await;
@@ -112,7 +121,7 @@ async fn memory_forgets_old_changes() {
 
 #[tokio::test]
 async fn sqlite_forgets_old_changes() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let store = SqliteStore::open(&path).await.unwrap();
     // As after so many writes, which would take half a minute.
@@ -190,7 +199,7 @@ fn a_store_that_is_not_there_leaves_its_promises_out() {
 
 #[test]
 fn what_a_subject_keeps_outlives_its_store() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let kept = path.clone();
     contract::check(

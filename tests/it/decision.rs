@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
-use tower_api_key::middleware::{ProblemDetails, ResponseBody};
+use tower_api_key::middleware::{AttachConnection, ProblemDetails, ResponseBody, require_scope};
 use tower_api_key::{
     ApiKeyLayer, Connection, Entry, Fingerprint, Identity, KeyFormat, KeyStore, Lookup,
     ManualClock, MemoryStore, Refusal, Rejection, RejectionKind, StoreError, Transport,
@@ -207,6 +207,24 @@ async fn no_single_bit_of_a_key_can_be_another() {
     assert!(tried > key.len() * 6, "{tried}");
 }
 
+/// Which may be a password: 64 bits of its hash are enough to guess it by.
+#[tokio::test]
+async fn what_is_no_key_of_this_crate_is_not_named_in_the_log() {
+    let store = MemoryStore::new();
+    let (_, key) = with_key(store.clone()).await;
+    let strange = with_key(MemoryStore::new()).await.1;
+    let layer = open(store).with_key_format(KeyFormat::Any);
+    let (log, _guard) = Log::capture();
+    for (text, is_named) in [("hunter2", false), (&key[1..], false), (strange.as_str(), true)] {
+        let response = answer(&layer, with(&[("api-key", text.as_bytes())])).await;
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.kind(), RejectionKind::UnknownKey);
+        assert_eq!(rejection.fingerprint().is_some(), is_named, "{text}");
+    }
+    let named = log.lines("fingerprint=");
+    assert_eq!(named.len(), 1, "{named:?}");
+}
+
 #[tokio::test]
 async fn a_key_in_the_query_is_not_a_key() {
     let store = MemoryStore::new();
@@ -301,7 +319,7 @@ async fn a_deleted_key_is_logged_as_that_key_and_refused_like_any_other() {
     assert_eq!(rejection.fingerprint(), Some(record.fingerprint()));
     let events = log.lines("request refused");
     assert_eq!(events.len(), 1);
-    for part in ["deleted key", record.id.as_str(), "Production CRM", "admin@example.com", "WARN"] {
+    for part in ["deleted key", record.id.as_str(), "Production CRM", "admin@example.com"] {
         assert!(events[0].contains(part), "{part} in {events:?}");
     }
     assert_eq!(body(response).await, body(answer(&layer, with(&[("api-key", b"x")])).await).await);
@@ -483,6 +501,25 @@ async fn the_service_that_was_made_ready_is_the_one_that_is_called() {
         let response = soon(async { service.ready().await.unwrap().call(request).await }).await;
         assert_eq!(response.unwrap().status(), StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn what_stands_beside_the_layer_makes_the_service_ready_too() {
+    let request = || with(&[]);
+    let mut scoped = require_scope("read".parse().unwrap()).layer(permits(1));
+    let mut attached =
+        AttachConnection::new(permits(1), Connection::plain(([127, 0, 0, 1], 1).into()));
+    for _ in 0..3 {
+        let refused = soon(async { scoped.ready().await.unwrap().call(request()).await }).await;
+        assert_eq!(refused.unwrap().status(), StatusCode::UNAUTHORIZED);
+        let called = soon(async { attached.ready().await.unwrap().call(request()).await }).await;
+        assert_eq!(called.unwrap().status(), StatusCode::OK);
+    }
+    // While somebody else has the only permit, there is none.
+    let mut taken = attached.clone();
+    tower::ServiceExt::<Request<()>>::ready(&mut taken).await.unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Service::<Request<()>>::poll_ready(&mut attached, &mut context).is_pending());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::servers::folder::Folder;
 use crate::support::Program;
 
 /// Runs the line that a program printed, with more arguments.
@@ -59,7 +60,7 @@ fn behind_proxy() {
 
 #[test]
 fn unix_socket() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let socket = folder.path().join("api.sock");
     let mut program = Program::start("unix_socket", &[socket.to_str().unwrap()]);
     let line = program.line(|line| line.starts_with("curl "));

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::servers::folder::Folder;
 use crate::support::cargo;
 
 #[test]
 fn identities_evidence_and_secrets_cannot_be_forged_printed_or_compared() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = tempfile::tempdir().unwrap();
+    let package = Folder::new();
     let bins = package.path().join("src/bin");
     fs::create_dir_all(&bins).unwrap();
     let mut expected = BTreeMap::new();

@@ -24,7 +24,7 @@ use tower_api_key::{
 
 use crate::contract_broken::faulty::{Broken, Faulty};
 use crate::ends::Watched;
-use crate::support::{Log, account, digest, named, soon, text, with_key};
+use crate::support::{Log, account, digest, named, seasoned_tls, soon, text, with_key};
 
 fn has_checksum(text: &str) -> bool {
     KeyText::parse(text.as_bytes()).unwrap().has_checksum()
@@ -117,6 +117,7 @@ async fn a_key_that_came_in_the_clear_is_revoked_after_the_refusal() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     let layer = ApiKeyLayer::new(store)
+        .with_transport(seasoned_tls().await)
         .with_events(RevokeExposed::by(manager.clone().acting_for("exposed".parse().unwrap())))
         .with_events(move |event: &KeyEvent<'_>| {
             if let KeyEvent::Exposed { key, exposure } = event {
@@ -293,6 +294,8 @@ async fn a_key_that_may_have_come_over_https_is_told_of_and_never_revoked() {
     let https = ("x-forwarded-proto", "https");
     for (layer, request) in [
         (layer(), send(None, &[])),
+        // Behind what ends TLS and leaves no trace, everything looks so.
+        (layer(), send(stranger, &[])),
         (layer(), send(stranger, &[https])),
         (behind(), send(None, &[https])),
         (behind(), send(stranger, &[https])),
@@ -308,8 +311,9 @@ async fn a_key_that_may_have_come_over_https_is_told_of_and_never_revoked() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(manager.list(&account("a")).await.unwrap().len(), 1);
 
+    let with_tls = ApiKeyLayer::new(store.clone()).with_transport(seasoned_tls().await);
     for (layer, request) in [
-        (ApiKeyLayer::new(store.clone()), send(stranger, &[])),
+        (with_tls, send(stranger, &[])),
         (
             ApiKeyLayer::new(store.clone()).with_transport(Transport::behind(
                 TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap(),

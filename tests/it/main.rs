@@ -29,6 +29,7 @@ mod manage_api;
 mod manage_page;
 mod manager;
 mod mcp;
+mod memory;
 mod openapi;
 mod postgres;
 mod redis;
@@ -37,11 +38,13 @@ mod server;
 mod servers;
 mod sockets;
 mod sqlite;
+mod standards;
 mod support;
 mod testing;
 mod tidy;
 mod usage;
 mod verifier;
+mod witness;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

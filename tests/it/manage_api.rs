@@ -19,6 +19,7 @@ use tower_api_key::{
     SqliteStore, Transport,
 };
 
+use crate::servers::folder::Folder;
 use crate::support::{Log, account, digest, exchange, named, request, text, time};
 
 /// Signed in is who says so: the authentication is the service's, and not what is tested.
@@ -31,7 +32,11 @@ impl<S: Sync> FromRequestParts<S> for Header {
         let user = parts.headers.get("x-user").and_then(|user| user.to_str().ok());
         let user = user.ok_or((StatusCode::UNAUTHORIZED, "sign in"))?;
         let actor = format!("{user}'s person").parse().unwrap();
-        Ok(Self(Principal::new(account(user)).with_actor(actor)))
+        let scopes = "a b".parse().unwrap();
+        let principal = Principal::new(account(user)).with_actor(actor);
+        let principal = principal.with_grantable_scopes(scopes);
+        let renews_any = parts.headers.contains_key("x-renews");
+        Ok(Self(if renews_any { principal.with_any_key_renewed() } else { principal }))
     }
 }
 
@@ -336,6 +341,98 @@ async fn another_account_s_key_is_like_one_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_scope_that_the_service_did_not_allow_is_refused_and_logged() {
+    let api = Api::new();
+    let (log, _guard) = Log::capture();
+    for scopes in [json!(["tier:gold"]), json!(["a", "tier:gold", "b"]), json!(["A"])] {
+        let body = json!({ "name": "x", "scopes": scopes });
+        let answer = api.call("POST", "/api-keys", Some(body)).await;
+        assert_refused(&answer, 400, Some("scopes"));
+    }
+    assert!(api.manager.list(&account("a")).await.unwrap().is_empty());
+    let events = log.lines("refused");
+    assert_eq!(events.len(), 3, "{}", log.text());
+    assert!(events[0].contains("scopes") && events[0].contains("a's person"), "{events:?}");
+    assert!(!events.join("").contains("tier:gold"), "what they sent is not in the log");
+}
+
+/// Who is shown a new secret of a key holds its scopes.
+#[tokio::test]
+async fn a_key_with_scopes_that_one_may_not_give_is_not_renewed_for_them() {
+    let api = Api::new();
+    let gold = named("Gold").with_scopes("a tier:gold".parse().unwrap());
+    let gold = api.manager.create(&account("a"), gold).await.unwrap();
+    let path = format!("/api-keys/{}", gold.record().id);
+    let calls = [
+        (format!("{path}/regenerate"), None),
+        (format!("{path}/rotate"), Some(json!({ "grace_seconds": 60 }))),
+    ];
+    for (path, body) in calls.clone() {
+        let answer = api.call("POST", &path, body).await;
+        let refused = (answer.status, &answer.body["type"]);
+        assert_eq!(refused, (403, &json!("authentication_error")), "{}", answer.body);
+    }
+    assert_eq!(api.manager.list(&account("a")).await.unwrap().len(), 1);
+    assert!(api.is_live(&json!({ "api_key": text(gold) })), "the secret still works");
+
+    // Unless the service says so.
+    for (path, body) in calls {
+        let renewed = api.call_with("POST", &path, body, &[("x-renews", "any")]).await;
+        assert_eq!(renewed.body["scopes"], json!(["a", "tier:gold"]), "{}", renewed.body);
+    }
+    assert_eq!(api.call("DELETE", &path, None).await.status, 204);
+}
+
+/// What a time's writer cannot write is no time that a key ends at.
+#[tokio::test]
+async fn a_key_that_ends_at_the_end_of_time_is_shown_and_not_rotated_past_it() {
+    let api = Api::new();
+    let end = "9999-12-30T21:59:59.999Z";
+    let body = json!({ "name": "x", "expires_at": end });
+    let made = api.call("POST", "/api-keys", Some(body)).await;
+    assert_eq!((made.status, &made.body["expires_at"]), (201, &json!(end)), "{}", made.body);
+    api.clock.advance(Duration::from_secs(2));
+    let path = format!("/api-keys/{}/rotate", made.body["id"].as_str().unwrap());
+    let rotated = api.call("POST", &path, Some(json!({ "grace_seconds": 60 }))).await;
+    assert_eq!(rotated.status, 400, "{}", rotated.body);
+
+    // What another program has filed is shown as well as it can be.
+    let mut filed = crate::support::record(&account("a"), time(3));
+    filed.expires_at = Some(std::time::UNIX_EPOCH + Duration::from_secs(253_402_300_799));
+    let filed = tower_api_key::KeyRegistry::insert(&api.store, std::sync::Arc::new(filed), 25)
+        .await
+        .unwrap();
+    assert!(matches!(filed, tower_api_key::store::Written::Done(())));
+    let list = api.call("GET", "/api-keys", None).await;
+    assert_eq!((list.status, &list.body["active"]), (200, &json!(2)), "{}", list.body);
+}
+
+/// Somebody of whom the service has not said what they may give.
+#[tokio::test]
+async fn without_a_word_of_the_service_no_scope_is_given() {
+    struct Plain(Principal);
+    impl FromRequestParts<()> for Plain {
+        type Rejection = StatusCode;
+        async fn from_request_parts(_: &mut Parts, (): &()) -> Result<Self, StatusCode> {
+            Ok(Self(Principal::new(account("a"))))
+        }
+    }
+    impl From<Plain> for Principal {
+        fn from(plain: Plain) -> Self {
+            plain.0
+        }
+    }
+    let api = Api::new();
+    let router = Router::new().nest("/account", api::router::<Plain>(api.manager.clone()));
+    let plain = Api { router, ..api };
+    for (scopes, status) in [(json!(["a"]), 400), (json!([]), 201), (json!(null), 201)] {
+        let body = json!({ "name": "x", "scopes": scopes });
+        let answer = plain.call("POST", "/api-keys", Some(body)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn nothing_answers_who_is_not_signed_in() {
     let api = Api::new();
     for (method, path) in [
@@ -509,7 +606,7 @@ async fn of_repeats_at_once_one_makes_the_key() {
 /// Over a store that has to be waited for, so that all of them look before the first has made its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_repeats_that_all_looked_first_one_makes_the_key() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     let manager = KeyManager::new(store, "acme".parse().unwrap());
     let owner = account("a");
@@ -568,12 +665,60 @@ async fn the_actor_is_in_the_log_and_in_the_events() {
     assert!(!log.text().contains(key["api_key"].as_str().unwrap()));
 }
 
+/// Whoever tries doors is in the log, with what is known of them; what they sent is not.
+#[tokio::test]
+async fn every_refusal_is_logged_with_who_asked_for_what() {
+    let api = Api::new();
+    let key = api.made("Production CRM").await;
+    let foreign = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    let secret = format!("/api-keys/{}", key["api_key"].as_str().unwrap());
+    let twice = |name: &'static str| Some(json!({ "name": name, "hunter2": 1 }));
+    let them = ("x-user", "b");
+    let theirs: &[&str] = &["account=\"b\"", "actor=\"b's person\""];
+    for (method, path, body, headers, status, level, said) in [
+        ("GET", foreign.as_str(), None, vec![them], 404, "INFO", theirs),
+        ("DELETE", &foreign, None, vec![them], 404, "INFO", theirs),
+        ("DELETE", &secret, None, vec![them], 404, "INFO", theirs),
+        ("GET", "/nowhere?token=hunter2", None, vec![them], 404, "INFO", theirs),
+        ("PUT", "/api-keys", None, vec![them], 405, "INFO", theirs),
+        ("POST", "/api-keys", twice("x"), vec![them], 400, "INFO", theirs),
+        ("POST", "/api-keys", twice("x"), vec![them, ("content-type", "a/b")], 415, "INFO", theirs),
+        (
+            "DELETE",
+            &foreign,
+            None,
+            vec![them, ("origin", "https://evil.example")],
+            403,
+            "WARN",
+            &["another site"],
+        ),
+    ] {
+        let (log, _guard) = Log::capture();
+        let answer = api.call_with(method, path, body, &headers).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        let events = log.lines("a call to manage keys was refused");
+        assert_eq!(events.len(), 1, "{method} {path} {}", log.text());
+        let parts = [level, &format!("method={method}"), "path=\"/", &format!("status={status}")];
+        for part in parts.iter().chain(said) {
+            assert!(events[0].contains(*part), "{part} in {events:?}");
+        }
+        assert!(!log.text().contains(key["api_key"].as_str().unwrap()), "{events:?}");
+        assert!(!log.text().contains("token="), "{events:?}");
+    }
+    let (log, _guard) = Log::capture();
+    let nobody = Request::get("/account/api-keys").body(Body::empty()).unwrap();
+    assert_eq!(api.router.clone().oneshot(nobody).await.unwrap().status(), 401);
+    assert_eq!(log.lines("a call to manage keys was refused").len(), 1, "{}", log.text());
+    assert_eq!(api.call("GET", "/api-keys", None).await.status, 200);
+    assert_eq!(log.lines("refused").len(), 1, "what is answered is no event");
+}
+
 /// A client goes away at any moment of a creation, and comes back with the same `Idempotency-Key`:
 /// whatever had happened, there is then one key of it, and it is listed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_leaves_no_key_or_one_that_is_listed() {
     const CALLS: usize = 120;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     let manager = KeyManager::new(store.clone(), "acme".parse().unwrap()).with_limit(CALLS);
     let service = Router::new().nest("/account", api::router::<Header>(manager.clone()));

@@ -12,7 +12,7 @@ use tower_api_key::manage::Principal;
 use tower_api_key::manage::page::{KeysPage, guarded};
 use tower_api_key::{ApiKeyLayer, KeyManager, MemoryStore, Transport};
 
-use crate::support::{account, named, text};
+use crate::support::{Log, account, named, text};
 
 /// Signed in is who says so.
 struct Visitor(Principal);
@@ -250,10 +250,44 @@ async fn an_api_key_never_opens_the_page() {
 }
 
 #[tokio::test]
+async fn what_another_site_asks_for_is_logged() {
+    let (log, _guard) = Log::capture();
+    let headers = [SIGNED_IN, JSON, ("sec-fetch-site", "cross-site")];
+    let answer = ask(&site(&manager()), "POST", "/keys/first-key?token=hunter2", &headers).await;
+    assert_eq!(answer.status, 403);
+    let events = log.lines("a request that another site asked for was refused");
+    assert_eq!(events.len(), 1, "{}", log.text());
+    assert!(events[0].contains("WARN") && events[0].contains("path=\"/"), "{events:?}");
+    assert!(!log.text().contains("hunter2"), "{}", log.text());
+    assert_eq!(ask(&site(&manager()), "GET", "/keys/", &[SIGNED_IN]).await.status, 200);
+    assert_eq!(log.lines("another site").len(), 1);
+}
+
+#[tokio::test]
 async fn the_page_stays_small() {
     let served = site(&manager());
-    for (path, most) in [("/keys/style.css", 13_000), ("/keys/script.js", 13_000)] {
+    for (path, most) in [("/keys/style.css", 13_000), ("/keys/script.js", 13_500)] {
         let size = ask(&served, "GET", path, &[]).await.body.len();
         assert!(size <= most, "{path}: {size}");
+    }
+}
+
+/// It has no use for any of these, so that what an answer holds can become neither code nor a property
+/// of all objects, and nothing stays in the browser.
+#[tokio::test]
+async fn the_script_keeps_nothing_and_makes_no_code_of_what_it_is_sent() {
+    let script = ask(&site(&manager()), "GET", "/keys/script.js", &[]).await.body;
+    for merging in
+        ["__proto__", "prototype", "Object.", "Reflect", "structuredClone", "for (const key in"]
+    {
+        assert!(!script.contains(merging), "{merging}");
+    }
+    for running in
+        ["eval(", "Function(", "innerHTML", "outerHTML", "insertAdjacent", "document.write"]
+    {
+        assert!(!script.contains(running), "{running}");
+    }
+    for keeping in ["localStorage", "sessionStorage", "indexedDB", "document.cookie", "caches."] {
+        assert!(!script.contains(keeping), "{keeping}");
     }
 }

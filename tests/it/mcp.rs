@@ -18,17 +18,17 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower_api_key::{AccountId, KeyId, KeyManager, SqliteStore};
 
 use crate::server::Server;
+use crate::servers::folder::Folder;
 use crate::support::{account, get_tls, named};
 
 const TOOLS: [&str; 5] = ["create_webhook", "list_bookings", "list_webhooks", "test_key", "wait"];
 
 /// A running server, and the keys in its store.
 struct Fixture {
-    folder: TempDir,
+    folder: Folder,
     server: Server,
     manager: KeyManager,
     http: reqwest::Client,
@@ -52,7 +52,7 @@ type Client = RunningService<RoleClient, ClientConfig>;
 
 impl Fixture {
     async fn start(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let server = Server::start(folder.path(), more);
         let store = SqliteStore::open(folder.path().join("data/keys.db")).await.unwrap();
         let manager = KeyManager::new(store, "acme".parse().unwrap());
@@ -123,7 +123,7 @@ impl Fixture {
     }
 }
 
-fn http_client(folder: &TempDir) -> reqwest::Client {
+fn http_client(folder: &Folder) -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

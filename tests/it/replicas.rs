@@ -15,6 +15,7 @@ use tower_api_key::{
     ReplicaId, SharedRegistry, SqliteStore, Written,
 };
 
+use crate::servers::folder::Folder;
 use crate::servers::{PgBouncer, Postgres, Redis};
 use crate::support::{account, named, record, soon, time};
 
@@ -110,7 +111,7 @@ async fn deleted_means_dead_over_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_means_dead_over_one_sqlite_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let mut stores: Vec<Shared> = Vec::new();
     for _ in 0..3 {

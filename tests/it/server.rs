@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tower_api_key::{KeyManager, KeyRegistry, PostgresStore, RedisStore};
 
 use crate::examples::curl;
+use crate::servers::folder::Folder;
 use crate::servers::{Postgres, Redis};
-use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, tls};
+use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, soon, tls};
 
 /// A running server.
 pub(crate) struct Server {
@@ -84,7 +87,7 @@ fn message(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn the_printed_curl_line_works_and_the_plain_port_refuses() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &[]);
     let (key, line) = server.first.clone().unwrap();
     let answer = curl(&line, &[]);
@@ -108,9 +111,42 @@ async fn the_printed_curl_line_works_and_the_plain_port_refuses() {
     assert_eq!(get(server.http, "/v2/test", &forged).await.status, 401);
 }
 
+/// What a client says first that knows no TLS 1.3, and one cipher suite.
+fn client_hello(version: [u8; 2], suite: [u8; 2]) -> Vec<u8> {
+    // X25519 for the exchange of keys, ECDSA with P-256 for signatures.
+    let extensions = [0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3];
+    let body = [&version[..], &[7; 32], &[0, 0, 2], &suite, &[1, 0, 0, 16], &extensions].concat();
+    assert_eq!(body.len(), 59);
+    [&[22, 3, 1, 0, 63, 1, 0, 0, 59][..], &body].concat()
+}
+
+#[tokio::test]
+async fn tls_is_1_3_where_it_can_be_and_never_older_than_1_2_nor_without_forward_secrecy() {
+    const HANDSHAKE: u8 = 22;
+    const ALERT: u8 = 21;
+    const ECDHE: [u8; 2] = [0xc0, 0x2b];
+    const RSA: [u8; 2] = [0, 0x9c];
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let stream = tls(server.https).await;
+    assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    for (version, suite, answered) in [
+        ([3, 3], ECDHE, HANDSHAKE),
+        ([3, 3], RSA, ALERT),
+        ([3, 2], ECDHE, ALERT),
+        ([3, 1], ECDHE, ALERT),
+        ([3, 0], ECDHE, ALERT),
+    ] {
+        let mut socket = TcpStream::connect(server.https).await.unwrap();
+        socket.write_all(&client_hello(version, suite)).await.unwrap();
+        let first = soon(socket.read_u8()).await.unwrap();
+        assert_eq!(first, answered, "{version:?} {suite:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_trusted_proxy_opens_the_plain_port() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &["--trusted-proxy", "127.0.0.0/8"]);
     let key = server.key();
     let https = format!("{key}X-Forwarded-Proto: https\r\n");
@@ -121,7 +157,7 @@ async fn a_trusted_proxy_opens_the_plain_port() {
 
 #[test]
 fn flags_that_cannot_be_meant_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = port.local_addr().unwrap().to_string();
     for (arguments, said) in [
@@ -152,7 +188,7 @@ fn flags_that_cannot_be_meant_are_refused() {
 
 #[tokio::test]
 async fn bookings_come_a_page_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &["--store", "memory:"]);
     let key = server.key();
     let mut path = "/v2/bookings?limit=7".to_owned();
@@ -212,7 +248,7 @@ async fn two_servers_share(
     kill: impl Fn(),
     restart: impl Fn(),
 ) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let servers = ["one", "two"].map(|name| {
         let folder = folder.path().join(name);
         fs::create_dir(&folder).unwrap();
@@ -289,7 +325,7 @@ async fn two_servers_share_a_redis() {
 
 #[tokio::test]
 async fn webhooks_belong_to_the_account_and_survive_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &[]);
     let key = server.key();
     let hook = json!({ "name": "CRM", "url": "https://example.com/hook", "events": ["booking.scheduled"] });
@@ -338,7 +374,7 @@ async fn webhooks_belong_to_the_account_and_survive_a_restart() {
 
 #[tokio::test]
 async fn term_drains_and_exits_with_0() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &[]);
     // A request whose body is still under way when the signal comes.
     let mut stream = tls(server.https).await;
@@ -365,7 +401,7 @@ async fn term_drains_and_exits_with_0() {
 
 #[tokio::test]
 async fn a_restart_loses_no_key_and_shows_none_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &[]);
     let key = server.key();
     for signal in ["-KILL", "-TERM", "-KILL"] {
@@ -403,7 +439,7 @@ async fn making_and_deleting_until_killed() {
 #[tokio::test]
 async fn no_answered_creation_is_lost_and_no_deleted_key_revived_by_kill() {
     use tower_api_key::{Entry, Fingerprint, KeyStore as _, SqliteStore};
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
     let fingerprint = |hex: &str| {
@@ -448,7 +484,7 @@ async fn no_answered_creation_is_lost_and_no_deleted_key_revived_by_kill() {
 /// ever sent, with the one exception of the line that shows the first key.
 #[tokio::test]
 async fn no_output_no_file_and_no_answer_has_a_key() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = Server::start(folder.path(), &[]);
     let (valid, _) = server.first.clone().unwrap();
     let valid = valid.trim_start_matches("API-Key: ").trim_end();

@@ -20,6 +20,7 @@ use tower_api_key::middleware::AttachConnection;
 use tower_api_key::tls::{Acceptor, AxumServerAcceptor};
 use tower_api_key::{ApiKeyLayer, Connection, Identity, MemoryStore, Transport, TrustedProxies};
 
+use crate::servers::folder::Folder;
 use crate::support::{exchange, get, get_tls, request, server_config, tls_with, with_key};
 
 fn app() -> Router {
@@ -330,7 +331,7 @@ async fn loopback_is_for_this_machine_without_anything_in_between() {
 
 #[tokio::test]
 async fn a_unix_socket_is_what_its_operator_vouches_for() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     for (name, transport, status) in [
         ("vouched", Transport::dangerously_assume_https(), 200),
         ("loopback", Transport::insecure_on_loopback(), 401),

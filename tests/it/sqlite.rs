@@ -10,6 +10,7 @@ use tower_api_key::{
 };
 
 use crate::contract::{bound_keys_are_kept_beside_what_was_there, uses_are_kept_of_what_was_there};
+use crate::servers::folder::Folder;
 use crate::support::{Log, account, named, record, soon, text, time};
 
 async fn sql(path: &Path, statements: &'static str) {
@@ -33,7 +34,7 @@ async fn filled(path: &Path) -> (AccountId, Vec<Arc<tower_api_key::KeyRecord>>) 
 
 #[tokio::test]
 async fn keys_are_there_when_the_file_is_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (owner, before) = filled(&path).await;
     let store = SqliteStore::open(&path).await.unwrap();
@@ -45,7 +46,7 @@ async fn keys_are_there_when_the_file_is_opened_again() {
 #[tokio::test]
 async fn a_new_file_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let store = SqliteStore::open(&path).await.unwrap();
     let made = Arc::new(record(&account("a"), time(0)));
@@ -58,7 +59,7 @@ async fn a_new_file_is_readable_by_its_owner_only() {
 
 #[tokio::test]
 async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     filled(&path).await;
     sql(&path, "PRAGMA user_version = 7").await;
@@ -71,7 +72,7 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_file_of_the_first_layout_is_brought_to_the_newest() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let made = record(&account("a"), time(0));
     let digest =
@@ -102,7 +103,7 @@ async fn a_file_of_the_first_layout_is_brought_to_the_newest() {
 
 #[tokio::test]
 async fn a_file_of_the_second_layout_is_brought_to_the_newest() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
     let digest =
@@ -130,7 +131,7 @@ async fn a_file_of_the_second_layout_is_brought_to_the_newest() {
 
 #[tokio::test]
 async fn a_file_of_the_third_layout_is_brought_to_the_newest() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
     let digest =
@@ -165,7 +166,7 @@ async fn a_damaged_row_of_the_usage_is_passed_over_loudly() {
         "UPDATE usage SET day = 4294967296 WHERE key_id = '{}'",
         "UPDATE secrets SET name = '' WHERE key_id = '{}'",
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let path = folder.path().join("keys.db");
         let (owner, records) = filled(&path).await;
         let store = SqliteStore::open(&path).await.unwrap();
@@ -191,7 +192,7 @@ async fn another_application_s_file_is_refused_and_left_alone() {
         "PRAGMA application_id = 7",
         "CREATE TABLE secrets (fingerprint BLOB); PRAGMA user_version = 1",
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let path = folder.path().join("theirs.db");
         sql(&path, statements).await;
         let before = std::fs::read(&path).unwrap();
@@ -203,7 +204,7 @@ async fn another_application_s_file_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn what_is_no_database_or_no_place_for_one_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "a text that is long enough not to be an empty database").unwrap();
     let refused = SqliteStore::open(&path).await.unwrap_err();
@@ -235,7 +236,7 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
         "UPDATE secrets SET ended_at = NULL, ended_by = NULL, digest = NULL",
     ];
     for damage in damages {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         let path = folder.path().join("keys.db");
         let (owner, records) = filled(&path).await;
         let statements = format!(
@@ -259,7 +260,7 @@ async fn a_damaged_row_is_passed_over_loudly_and_never_accepted() {
 
 #[tokio::test]
 async fn a_damaged_row_still_counts_and_can_be_deleted() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (owner, records) = filled(&path).await;
     sql(&path, "PRAGMA ignore_check_constraints = ON; UPDATE secrets SET name = ''").await;
@@ -272,7 +273,7 @@ async fn a_damaged_row_still_counts_and_can_be_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_can_be_opened_by_many_at_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let opened: Vec<_> = (0..8)
         .map(|_| {
@@ -290,7 +291,7 @@ async fn a_file_can_be_opened_by_many_at_once() {
 
 #[tokio::test]
 async fn opening_waits_for_a_reader_that_is_in_the_way() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let (owner, _) = filled(&path).await;
     // As a tool may leave it: not in write-ahead mode, and being read.
@@ -308,7 +309,7 @@ async fn opening_waits_for_a_reader_that_is_in_the_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cap_holds_between_several_openings_of_one_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let mut stores = Vec::new();
     for _ in 0..4 {
@@ -331,7 +332,7 @@ async fn the_cap_holds_between_several_openings_of_one_file() {
 
 #[tokio::test]
 async fn no_key_is_in_the_file_only_its_digest() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let path = folder.path().join("keys.db");
     let store = SqliteStore::open(&path).await.unwrap();
     let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());

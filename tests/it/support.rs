@@ -1,19 +1,25 @@
 //! What several tests need: keys, requests over sockets, captured logs, example programs.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
 
+use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_api_key::{
-    AccountId, IssuedKey, KeyDigest, KeyManager, KeyRecord, KeyRegistry, KeyText, NewKey,
+    AccountId, ApiKeyLayer, IssuedKey, KeyDigest, KeyManager, KeyRecord, KeyRegistry, KeyText,
+    MemoryStore, NewKey, Transport,
 };
+
+use crate::witness;
 
 pub(crate) fn account(name: &str) -> AccountId {
     name.parse().unwrap()
@@ -31,7 +37,9 @@ pub(crate) async fn with_key(store: impl KeyRegistry) -> (KeyManager, String) {
 }
 
 pub(crate) fn text(issued: IssuedKey) -> String {
-    issued.reveal().as_str().to_owned()
+    let text = issued.reveal().as_str().to_owned();
+    witness::knows(&text);
+    text
 }
 
 /// A time in whole milliseconds, as records have it.
@@ -82,6 +90,8 @@ pub(crate) async fn exchange(
     let _ = read.await.expect("an answer in time");
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    witness::look_at("the head of an answer", head.as_bytes());
+    witness::look_at_answer(body);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Answer { status: status.unwrap_or(0), head: head.to_owned(), body: body.to_owned() }
 }
@@ -108,6 +118,13 @@ pub(crate) async fn tls_with(
     address: SocketAddr,
     protocols: &[&[u8]],
 ) -> tokio_rustls::client::TlsStream<TcpStream> {
+    tls_over(TcpStream::connect(address).await.unwrap(), protocols).await
+}
+
+pub(crate) async fn tls_over(
+    socket: TcpStream,
+    protocols: &[&[u8]],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -115,9 +132,25 @@ pub(crate) async fn tls_with(
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    let socket = TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     connector.connect("localhost".try_into().unwrap(), socket).await.unwrap()
+}
+
+/// TLS that has ended in this process before.
+pub(crate) async fn seasoned_tls() -> Transport {
+    let transport = Transport::tls();
+    let layer = ApiKeyLayer::new(MemoryStore::new()).with_transport(transport.clone());
+    let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accept = async {
+        let (socket, _) = listener.accept().await.unwrap();
+        let acceptor = tower_api_key::tls::Acceptor::new(server_config());
+        acceptor.accept(socket, layer.layer(inner)).await.unwrap()
+    };
+    let ((_, service), _) = tokio::join!(accept, tls(address));
+    assert_eq!(service.oneshot(Request::new(())).await.unwrap().status(), 401, "it has no key");
+    transport
 }
 
 pub(crate) fn server_config() -> Arc<rustls::ServerConfig> {
@@ -182,12 +215,6 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-        // An event that is first met on a thread where nobody listens is remembered as "never", unless
-        // somebody listens everywhere.
-        static EVERYWHERE: Once = Once::new();
-        EVERYWHERE.call_once(|| {
-            let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
-        });
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -209,6 +236,7 @@ impl Log {
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        witness::look_at("the log", bytes);
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -262,6 +290,7 @@ impl Program {
         let stderr = Some(std::thread::spawn(move || {
             let mut text = Vec::new();
             let _ = err.read_to_end(&mut text);
+            witness::look_at("what a program says", &text);
             String::from_utf8_lossy(&text).into_owned()
         }));
         Self { child, stdout, stderr, said: Vec::new() }

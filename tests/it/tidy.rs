@@ -1,4 +1,4 @@
-//! Who may use whom. The table is the one of the design; change both, with a reason.
+//! Who may use whom. The table is the one that the design speaks of; change it with a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,13 +30,14 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("policy", "record rejection", ""),
     ("identity", "digest record", ""),
     ("limits", "identity rejection", "thiserror"),
-    ("limits/governed", "identity limits record", "governor"),
+    ("limits/governed", "identity limits network record", "governor"),
     ("rejection", "digest record", "thiserror"),
     // What it is about.
     ("record", "digest", ""),
     ("record/sources", "network record", "ipnet"),
     ("record/tally", "", ""),
     ("record/text", "", "thiserror"),
+    ("logged", "", "http"),
     ("network", "", "ipnet"),
     ("clock", "", "rustix"),
     ("events", "record rejection store", "tracing"),
@@ -54,9 +55,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     // Leaves.
     ("store/arc", "digest record store", "async_trait"),
     ("store/fleet", "store", "async_trait tokio"),
-    ("store/memory", "digest record store", "async_trait tokio"),
+    ("store/memory", "", ""),
+    ("store/memory/registry", "digest record store", "async_trait tokio"),
     ("store/memory/index", "digest store", ""),
     ("store/memory/usage", "record store", ""),
+    ("store/remote", "", "tracing"),
     ("store/stored", "digest record store", "thiserror"),
     ("store/uniform", "", ""),
     ("store/turns", "store", "tokio"),
@@ -124,6 +127,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "extract identity middleware rejection verify",
         "bytes http pin_project_lite tower_service",
     ),
+    ("middleware/log", "logged record rejection", "http tracing"),
     ("middleware/response", "record rejection", "bytes http tracing"),
     ("middleware/notice", "identity limits rejection", "http httpdate"),
     (
@@ -136,7 +140,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("middleware/body", "", "bytes http_body pin_project_lite"),
     (
         "middleware/watch",
-        "digest events extract identity rejection usage verify",
+        "digest events extract identity network rejection usage verify",
         "http tokio tracing",
     ),
     ("middleware/connection", "transport", "http tower_service"),
@@ -176,7 +180,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         "axum axum_core http jiff serde_json tower_http tracing",
     ),
     ("manage/api/body", "manage", "serde serde_json"),
-    ("manage/api/failure", "manage", "axum axum_core http serde tracing utoipa"),
+    ("manage/api/failure", "manage record", "axum axum_core http serde tracing utoipa"),
+    ("manage/api/noted", "logged manage record", "axum axum_core http tracing"),
     ("manage/api/openapi", "extract manage", "serde utoipa"),
     ("manage/api/paging", "manage record", "base64"),
     ("manage/api/view", "key record", "jiff serde utoipa"),
@@ -185,7 +190,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage/page/dates", "store", "jiff maud"),
     ("manage/page/dialogs", "", "maud"),
     // It looks for an identity to refuse it.
-    ("manage/page/guard", "identity", "axum http serde_json tower_http tracing"),
+    ("manage/page/guard", "identity logged", "axum http serde_json tower_http tracing"),
     ("manage/page/row", "manage record", "maud"),
     ("manage/page/usage", "manage store", "maud"),
     ("manage/page/view", "manage record store", "maud"),
@@ -312,6 +317,7 @@ fn each_primitive_has_one_place() {
         "leaks/github",
         "manage/api",
         "manage/api/failure",
+        "manage/api/noted",
         "manage/page",
         "manage/page/assets",
         "manage/page/guard",
@@ -328,7 +334,7 @@ fn each_primitive_has_one_place() {
         "store/cached",
         "store/current",
         "store/fleet",
-        "store/memory",
+        "store/memory/registry",
         "store/postgres",
         "store/redis/registry",
         "store/sqlite",
@@ -375,6 +381,13 @@ fn the_traits_of_stores_have_no_default_methods() {
 }
 
 #[test]
+fn the_readme_counts_the_promises_of_stores() {
+    let many = tower_api_key::store::contract::PROMISES.len();
+    let said = format!("one contract of {many} promises");
+    assert!(include_str!("../../README.md").contains(&said), "{said}");
+}
+
+#[test]
 fn the_example_programs_protect_whole_routers() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut seen = 0;
@@ -387,4 +400,26 @@ fn the_example_programs_protect_whole_routers() {
         }
     }
     assert!(seen >= 5, "{seen}");
+}
+
+/// Whoever is depended on is in the table of those that were looked at.
+#[test]
+fn every_direct_dependency_was_looked_at() {
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let table =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/supply/README.md"))
+            .unwrap();
+    let sections = manifest
+        .split("\n[")
+        .filter(|section| section.starts_with("dependencies]") || section.starts_with("target."));
+    let lines = sections.flat_map(|section| section.lines().skip(1));
+    let names: Vec<&str> = lines
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once(" = ")?.0))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in &names {
+        assert!(table.contains(&format!("`{name}`")), "{name}");
+    }
 }

@@ -13,6 +13,7 @@ use tower_api_key::{
 };
 
 use crate::contract_broken::faulty::{Broken, Faulty};
+use crate::servers::folder::Folder;
 use crate::support::{account, named, soon, text, time};
 
 const OWNER: &str = "admin@example.com";
@@ -139,7 +140,7 @@ async fn everything_is_counted_over_memory() {
 /// A new record for every request: what each has counted is added up.
 #[tokio::test]
 async fn everything_is_counted_over_a_store_that_is_asked_each_time() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     everything_is_counted(SqliteStore::open(folder.path().join("keys.db")).await.unwrap()).await;
 }
 
@@ -294,7 +295,8 @@ async fn the_address_is_the_one_that_trusted_proxies_saw() {
         headers
     };
     for (layer, headers, expected) in [
-        (&appending, x(&[]), Some("10.0.0.1")),
+        (&appending, x(&[]), None),
+        (&appending, x(&["192.168.0.1, 10.9.9.9"]), None),
         (&appending, x(&["203.0.113.9"]), Some("203.0.113.9")),
         (&appending, x(&["1.1.1.1, 203.0.113.9"]), Some("203.0.113.9")),
         (&appending, x(&["1.1.1.1", "203.0.113.9"]), Some("203.0.113.9")),
@@ -421,6 +423,32 @@ async fn keys_in_the_clear_are_looked_up_a_few_times_a_second() {
         exposed += noted.taken().iter().filter(|name| *name == "exposed").count();
     }
     assert_eq!(exposed, 24);
+}
+
+#[tokio::test]
+async fn a_flood_in_the_clear_hides_nothing_that_comes_from_elsewhere() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let key = text(manager.create(&account(OWNER), named("x")).await.unwrap());
+    let strange = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let strange = text(strange.create(&account(OWNER), named("x")).await.unwrap());
+    let noted = Noted::default();
+    let layer = ApiKeyLayer::new(store).with_events(noted.listener());
+    let ask = async |key: &str, from: [u8; 4]| {
+        let mut request = Request::builder().header("api-key", key);
+        let peer = SocketAddr::from((from, 4711));
+        request.extensions_mut().unwrap().insert(Connection::plain(peer));
+        assert_eq!(send(&layer, request.body(()).unwrap()).await, 401);
+        tokio::task::yield_now().await;
+    };
+    for _ in 0..100 {
+        ask(&strange, [192, 0, 2, 1]).await;
+    }
+    // One of 32 addresses is taken for the flood's; not eight of them.
+    for last in 1..=8 {
+        ask(&key, [203, 0, 113, last]).await;
+    }
+    assert!(noted.taken().iter().any(|name| *name == "exposed"));
 }
 
 #[tokio::test]

@@ -77,6 +77,34 @@ async fn each_text_is_judged_as_the_layer_judges_it() {
     assert!(!log.text().contains("acme_"), "{}", log.text());
 }
 
+#[tokio::test]
+async fn a_caller_is_what_the_record_says() {
+    let store = MemoryStore::new();
+    let (manager, key) = with_key(store.clone()).await;
+    let new = named("Reader")
+        .with_environment("live".parse().unwrap())
+        .with_scopes("read write".parse().unwrap())
+        .with_expires_at(time(60));
+    let manager = manager.with_clock(ManualClock::at(time(0)));
+    let issued = manager.create(&account("a"), new).await.unwrap();
+    let record = issued.record().clone();
+    let verifier = KeyVerifier::new(store).with_clock(ManualClock::at(time(0)));
+    let caller = verifier.verify(&text(issued)).await.unwrap();
+    assert_eq!(caller.account(), &record.account);
+    assert_eq!(caller.key_id(), &record.id);
+    assert_eq!(caller.key_name().as_str(), "Reader");
+    assert_eq!(caller.fingerprint(), record.fingerprint());
+    assert_eq!(caller.environment().unwrap().as_str(), "live");
+    assert_eq!(caller.scopes().to_string(), "read write");
+    assert!(caller.has_scope(&"read".parse().unwrap()));
+    assert!(!caller.has_scope(&"admin".parse().unwrap()));
+    assert_eq!(caller.expires_at(), Some(time(60)));
+
+    let bare = verifier.verify(&key).await.unwrap();
+    assert_eq!((bare.environment().is_none(), bare.expires_at()), (true, None));
+    assert_eq!(bare.scopes().to_string(), "");
+}
+
 /// A store of slow answers that notes how many it gives at a time. What begins with `bad-` is unknown.
 #[derive(Clone, Default)]
 struct Slow {

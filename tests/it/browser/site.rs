@@ -17,6 +17,7 @@ use tower_api_key::{
     KeyManager, KeyRecord, KeyRegistry as _, ManualClock, MemoryStore, NewKey, SqliteStore, Use,
 };
 
+use crate::servers::folder::Folder;
 use crate::servers::local;
 use crate::support::{account, named, server_config};
 
@@ -87,7 +88,7 @@ fn page(manager: &KeyManager) -> Router {
 
 /// A manager whose store is closed.
 async fn broken() -> KeyManager {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     store.close().await;
     KeyManager::new(store, "acme".parse().unwrap())

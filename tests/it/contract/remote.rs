@@ -14,6 +14,7 @@ use tower_api_key::{
     RedisOptions, RedisStore, SharedRegistry, SqliteStore, store_contract,
 };
 
+use crate::servers::folder::Folder;
 use crate::servers::{PgBouncer, Postgres, Redis};
 
 /// The machine may have much else to do; the limits have tests of their own.
@@ -72,7 +73,7 @@ store_contract!(redis_itself, async || redis().await.map(Subject::new));
 store_contract!(cached_memory, async || cached(MemoryStore::new()));
 
 store_contract!(cached_sqlite, async || {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     cached(store).keeping(folder)
 });

@@ -8,6 +8,7 @@ use tower_api_key::{KeyManager, SqliteStore};
 use super::ledger::Ledger;
 use super::state::coherent;
 use super::{Backend, Door, Store, unknown_key};
+use crate::servers::folder::Folder;
 use crate::servers::{Disk, Postgres, Redis};
 use crate::support::{account, named, soon, text};
 
@@ -95,7 +96,7 @@ async fn a_full_disk(name: &str, store: Store, disk: &Disk, restart: impl Fn()) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_through_a_read_only_mount() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let writable = Arc::new(SqliteStore::open(folder.path().join("keys.db")).await.unwrap());
     let keys = Keys::new(&(Arc::clone(&writable) as Store)).await;
     let Some(view) = Disk::read_only(folder.path()) else { return };

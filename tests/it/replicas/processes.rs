@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tower_api_key::{AccountId, KeyId, KeyManager, PostgresStore, RedisStore, SharedRegistry};
 
 use crate::server::Server;
+use crate::servers::folder::Folder;
 use crate::servers::{Network, Postgres, Redis};
 use crate::support::{account, named, path_of, soon};
 
@@ -324,7 +325,7 @@ const FAULTS: [(Fault, usize); 5] = [
 /// Everything at once, for so long; what was seen.
 async fn history(backend: &impl Backend, cache: &'static str, seconds: u64, faults: bool) -> Seen {
     let chance = setting("TOWER_API_KEY_HISTORY_SEED", 0x2026_1121);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let manager = KeyManager::new(backend.connect().await, "acme".parse().unwrap());
     let owner = account("admin@example.com");
     let (mut replicas, mut servers, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
