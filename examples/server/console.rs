@@ -19,10 +19,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
-use tower_api_key::KeyManager;
 use tower_api_key::manage::page::{KeysPage, guarded};
 use tower_api_key::manage::{Principal, api};
+use tower_api_key::{Connection, KeyManager};
 use tower_http::timeout::RequestBodyTimeoutLayer;
+use tracing::field::display;
 
 pub(crate) use self::password::Password;
 use self::password::Verdict;
@@ -65,6 +66,8 @@ struct SignIn {
 
 async fn sign_in(
     Extension(console): Extension<Arc<Console>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, StatusCode> {
     let Ok(Form(SignIn { password })) = form else {
@@ -72,9 +75,12 @@ async fn sign_in(
         return Ok((StatusCode::BAD_REQUEST, form::page(console.principal.account(), words))
             .into_response());
     };
-    let (status, words) = match console.password.judge(&password) {
+    let peer = connection.peer().map(|peer| peer.ip());
+    let (status, words) = match console.password.judge(&password, peer) {
         Verdict::Right => {
-            let cookie = console.sessions.begin().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+            let begun = console.sessions.begin(&headers);
+            let cookie = begun.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+            tracing::info!(peer = peer.map(display), "somebody signed in to the console");
             return Ok((with_cookie(&cookie)?, Redirect::to("/console/")).into_response());
         }
         Verdict::Wrong => {
@@ -85,16 +91,32 @@ async fn sign_in(
             "Too many wrong passwords. Wait a minute, then try again.",
         ),
     };
-    tracing::warn!("a sign-in to the console was refused");
-    Ok((status, form::page(console.principal.account(), words)).into_response())
+    tracing::warn!(peer = peer.map(display), "a sign-in to the console was refused");
+    Ok(refused(status, form::page(console.principal.account(), words)))
 }
 
 async fn sign_out(
     Extension(console): Extension<Arc<Console>>,
+    Extension(connection): Extension<Connection>,
     headers: HeaderMap,
 ) -> Result<Response, StatusCode> {
-    console.sessions.end(&headers);
-    Ok((with_cookie(sessions::NO_COOKIE)?, Redirect::to("/console/")).into_response())
+    if console.sessions.end(&headers) {
+        let peer = connection.peer().map(|peer| display(peer.ip()));
+        tracing::info!(peer, "somebody signed out of the console");
+    }
+    let cleared = [("clear-site-data", r#""cache", "storage""#)];
+    Ok((with_cookie(sessions::NO_COOKIE)?, cleared, Redirect::to("/console/")).into_response())
+}
+
+/// An answer that is no "yes". A 401 must say how one is authenticated (RFC 9110, 11.6.1); there is no registered
+/// scheme for a cookie, and browsers pass over this one.
+fn refused(status: StatusCode, body: impl IntoResponse) -> Response {
+    let mut response = (status, body).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static(r#"Cookie realm="console""#);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 fn with_cookie(cookie: &str) -> Result<[(header::HeaderName, HeaderValue); 1], StatusCode> {
@@ -122,7 +144,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
             Some((console, None)) => {
                 let asks = matches!(parts.method, Method::GET | Method::HEAD);
                 let status = if asks { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-                Err((status, form::page(console.principal.account(), "")).into_response())
+                Err(refused(status, form::page(console.principal.account(), "")))
             }
             None => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
         }
@@ -139,14 +161,16 @@ impl From<Visitor> for Principal {
 struct Caller(Principal);
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = (StatusCode, Json<serde_json::Value>);
+    type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let message = "Nobody is signed in. Sign in at /console/.";
-        let body = json!({ "type": "authentication_error", "message": message });
-        let (_, principal) = principal(parts)
-            .ok_or_else(|| (StatusCode::INTERNAL_SERVER_ERROR, Json(body.clone())))?;
-        principal.map(Self).ok_or((StatusCode::UNAUTHORIZED, Json(body)))
+        let body = Json(json!({ "type": "authentication_error", "message": message }));
+        match principal(parts) {
+            Some((_, Some(principal))) => Ok(Self(principal)),
+            Some((_, None)) => Err(refused(StatusCode::UNAUTHORIZED, body)),
+            None => Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        }
     }
 }
 

@@ -111,7 +111,9 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let manager = KeyManager::new(Arc::clone(&store), "acme".parse()?);
     show_first_key(&manager, &account, &base, &certificate.path).await?;
     let password = console_password(&base)?;
-    let owner = Principal::new(account).with_actor("somebody at the console".parse()?);
+    // No call of this server asks for a scope.
+    let owner =
+        Principal::new(account).with_actor("somebody at the console".parse()?).with_any_scope();
 
     // One service behind one layer, with a rule for each port.
     let names = Names::new(https.local_addr()?, http.local_addr()?, flags.public_host);

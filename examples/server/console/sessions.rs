@@ -34,13 +34,15 @@ impl Session {
 }
 
 impl Sessions {
-    /// A new session, and the `Set-Cookie` that names it. Whatever cookie came with the request is of
-    /// no account.
-    pub(super) fn begin(&self) -> Result<String, SysError> {
+    /// A new session in place of the one that the request is of, and the `Set-Cookie` that names it.
+    pub(super) fn begin(&self, headers: &HeaderMap) -> Result<String, SysError> {
         let token = hex::encode(random::<32>()?);
         let now = Instant::now();
         let mut sessions = self.lock();
         sessions.retain(|_, session| !session.is_over());
+        for old in tokens(headers) {
+            sessions.remove(&digest(old));
+        }
         sessions.insert(digest(token.as_bytes()), Session { begun: now, seen: now });
         Ok(format!("__Host-session={token}; Path=/; Secure; HttpOnly; SameSite=Strict"))
     }
@@ -54,11 +56,11 @@ impl Sessions {
         })
     }
 
-    pub(super) fn end(&self, headers: &HeaderMap) {
+    /// Ends the session that the request is of; whether there was one.
+    pub(super) fn end(&self, headers: &HeaderMap) -> bool {
         let mut sessions = self.lock();
-        for token in tokens(headers) {
-            sessions.remove(&digest(token));
-        }
+        let ended = tokens(headers).filter_map(|token| sessions.remove(&digest(token)));
+        ended.filter(|session| !session.is_over()).count() > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
