@@ -22,7 +22,7 @@ after(() => browser.close());
 // A signed-in page. Whatever the console complains of, or the policy refuses, fails the test.
 export async function visit(account, { path = '/console/', complaints = [], before = () => {}, ...options } = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: DESKTOP, locale: 'en-GB', ...options });
-  context.setDefaultTimeout(10000);
+  context.setDefaultTimeout(30000);
   if (account) await context.addCookies([{ name: 'account', value: account, url: base }]);
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: base });
   const page = await context.newPage();
