@@ -272,7 +272,8 @@ def build_all(sources, mutants):
 
 
 def survives(program, number, arguments, seconds):
-    environment = dict(os.environ, RUST_BACKTRACE="0")
+    # Whoever notices with few inputs would notice with more.
+    environment = dict(os.environ, RUST_BACKTRACE="0", PROPTEST_CASES="32")
     if number is not None:
         environment["MUTANT"] = str(number)
     try:
