@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 
 import tree_sitter
 import tree_sitter_rust
@@ -208,6 +209,14 @@ def arms(text, start):
     return {int(match[1]) for match in re.finditer(rb"!crate::mutant\((\d+)\)", inside)}
 
 
+def rename():
+    """Gives the tree a version of its own, so that cargo keeps its programs and those of the real one apart."""
+    for name in ("Cargo.toml", "Cargo.lock"):
+        path = TREE / name
+        ours = re.compile(r'(name = "tower-api-key"\nversion = "[^"]+)"')
+        path.write_text(ours.sub(rf'\1-mutants.{zlib.crc32(bytes(OUT))}"', path.read_text(), count=1))
+
+
 def write_tree(sources, usable):
     for source in sources:
         (TREE / source.file).write_text(source.written(usable))
@@ -297,6 +306,7 @@ def survivors(program, mutants, arguments, what):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         alive = list(pool.map(lambda m: survives(program, m.number, arguments(m), patience), mutants))
     left = [mutant for mutant, is_alive in zip(mutants, alive) if is_alive]
+    (OUT / "missed.txt").write_text("".join(mutant.name + "\n" for mutant in left))
     print(f"{len(mutants)} mutants met {what}, which did not notice {len(left)}", flush=True)
     return left
 
@@ -307,7 +317,10 @@ def main():
                if not sys.argv[2:] or said["file"] in sys.argv[2:]]
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(TREE, ignore_errors=True)
-    shutil.copytree(ROOT, TREE, ignore=shutil.ignore_patterns("target", "node_modules", ".git"))
+    # With times of their own: nothing that was built of another tree is taken for built of this one.
+    ignored = shutil.ignore_patterns("target", "node_modules", ".git")
+    shutil.copytree(ROOT, TREE, ignore=ignored, copy_function=shutil.copy)
+    rename()
     files = {mutant.file for mutant in mutants}
     sources = [Source(file, [m for m in mutants if m.file == file]) for file in sorted(files)]
 
