@@ -329,7 +329,9 @@ def main():
     missed = survivors(unit, together, lambda m: [module(m), *UNIT], "the unit tests of their file")
     missed = survivors(unit, missed, lambda _: UNIT, "all unit tests")
     if missed:
-        outside, _ = build("--test", "it")
+        outside, errors = build("--test", "it")
+        if errors:
+            sys.exit(errors[0]["rendered"])
         missed = survivors(outside[0], missed, lambda _: OUTSIDE, "the tests from outside")
         missed = survivors(outside[0], missed, lambda _: REPLICAS, "those of replicas")
 
