@@ -3,6 +3,7 @@
 //! For tests, examples and services whose keys come from elsewhere at start: everything is gone
 //! when the process ends.
 
+mod books;
 mod index;
 mod registry;
 mod usage;

@@ -49,8 +49,8 @@ use self::connections::Connections;
 pub use self::options::PostgresOptions;
 use self::transaction::{Milliseconds, Transaction};
 use super::{
-    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId, Roll,
-    SharedRegistry, StoreError, Use, Version, Written, fleet,
+    Changes, Day, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, StoreError, Use,
+    Version, Written, fleet,
 };
 use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -384,56 +384,6 @@ impl KeyRegistry for PostgresStore {
 
     async fn settle(&self) {
         fleet::settle(self, &self.looks).await;
-    }
-}
-
-/// On connections of its own: a replica that lost its lease because the store is busy would ask it the more.
-#[async_trait::async_trait]
-impl SharedRegistry for PostgresStore {
-    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.write_on(&self.replicas, async move |mut transaction| {
-            replicas::enrol(&mut transaction, replica).await?;
-            transaction.end(()).await
-        })
-        .await
-    }
-
-    async fn renew(
-        &self,
-        replica: ReplicaId,
-        applied: Version,
-    ) -> Result<Option<Changes>, StoreError> {
-        let (connections, limit) = (self.renewal.clone(), self.limit);
-        let renew = async move { replicas::renew(&connections, limit, replica, applied).await };
-        self.renewal.within_limit(renew).await
-    }
-
-    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
-        let replicas = replicas.to_vec();
-        self.write_on(&self.replicas, async move |mut transaction| {
-            replicas::withdraw(&mut transaction, &replicas).await?;
-            transaction.end(()).await
-        })
-        .await
-    }
-
-    async fn roll(&self) -> Result<Roll, StoreError> {
-        let (connections, limit) = (self.replicas.clone(), self.limit);
-        let roll = async move { replicas::roll(&connections, limit).await };
-        self.replicas.within_limit(roll).await
-    }
-
-    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
-        let replicas = replicas.to_vec();
-        self.write_on(&self.replicas, async move |mut transaction| {
-            replicas::suspect(&mut transaction, &replicas).await?;
-            transaction.end(()).await
-        })
-        .await
-    }
-
-    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
-        replicas::watch(&self.replicas, wake).await;
     }
 }
 

@@ -31,8 +31,8 @@ use self::open::Pools;
 use self::row::columns;
 use self::statements::{active, changes, end, file, live, note, supersede};
 use super::{
-    Changes, Day, Found, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, ReplicaId,
-    Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
+    Changes, Day, Found, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret, StoreError,
+    Use, Version, Written, fleet,
 };
 use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
@@ -331,42 +331,6 @@ impl KeyRegistry for SqliteStore {
 
     async fn settle(&self) {
         fleet::settle(self, &self.looks).await;
-    }
-}
-
-#[async_trait::async_trait]
-impl SharedRegistry for SqliteStore {
-    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        let pool = self.management.clone();
-        to_the_end(async move { replicas::enrol(&pool, replica).await }).await
-    }
-
-    async fn renew(
-        &self,
-        replica: ReplicaId,
-        applied: Version,
-    ) -> Result<Option<Changes>, StoreError> {
-        let (reading, writing) = (self.verification.clone(), self.management.clone());
-        to_the_end(async move { replicas::renew(&reading, &writing, replica, applied).await }).await
-    }
-
-    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
-        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
-        to_the_end(async move { replicas::withdraw(&pool, &replicas).await }).await
-    }
-
-    async fn roll(&self) -> Result<Roll, StoreError> {
-        let pool = self.verification.clone();
-        to_the_end(async move { replicas::roll(&pool).await }).await
-    }
-
-    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
-        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
-        to_the_end(async move { replicas::suspect(&pool, &replicas).await }).await
-    }
-
-    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
-        replicas::watch(&self.verification, wake).await;
     }
 }
 

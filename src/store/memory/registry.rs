@@ -1,19 +1,18 @@
 //! The store itself: an index that requests read, and the books that writes keep.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::books::{Books, active};
 use super::index::Index;
 use super::sync::{Mutex, MutexGuard};
-use super::usage::Usage;
 use crate::digest::{Fingerprint, KeyDigest};
 use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord, Tombstone};
 use crate::store::{
-    CHANGES_KEPT, Change, Changes, Day, Enrolled, Entry, KeyRegistry, KeyStore, KeyUsage, Looks,
-    Lookup, NewSecret, ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
+    Changes, Day, Enrolled, Entry, KeyRegistry, KeyStore, KeyUsage, Looks, Lookup, NewSecret,
+    ReplicaId, Roll, SharedRegistry, StoreError, Use, Version, Written, fleet,
 };
 
 /// Keys in memory; clones share them.
@@ -40,19 +39,6 @@ struct Shared {
     written: watch::Sender<()>,
     looks: Looks,
 }
-
-/// What writes keep.
-#[derive(Default)]
-struct Books {
-    accounts: Accounts,
-    usage: Usage,
-    version: Version,
-    changes: VecDeque<Change>,
-    roll: BTreeMap<ReplicaId, Enrolled>,
-}
-
-/// Every account that ever had a key, with its records, oldest first.
-type Accounts = HashMap<AccountId, Vec<Arc<KeyRecord>>>;
 
 impl MemoryStore {
     /// An empty store.
@@ -375,44 +361,6 @@ impl SharedRegistry for MemoryStore {
     }
 }
 
-impl Books {
-    fn changes_since(&self, since: Version) -> Changes {
-        let latest = self.version;
-        if !Changes::are_known(since, latest) {
-            return Changes::Forgotten { latest };
-        }
-        let first = self.changes.partition_point(|change| change.version <= since);
-        Changes::Known { latest, changes: self.changes.range(first..).copied().collect() }
-    }
-
-    /// Gives a write that touched these secrets the next version.
-    fn note(&mut self, touched: &[Fingerprint]) {
-        if touched.is_empty() {
-            return;
-        }
-        self.version = self.version.next();
-        let version = self.version;
-        self.changes.extend(touched.iter().map(|&fingerprint| Change { version, fingerprint }));
-        while let Some(oldest) = self.changes.front()
-            && oldest.version.get() + CHANGES_KEPT <= version.get()
-        {
-            self.changes.pop_front();
-        }
-    }
-
-    fn records(&self, account: &AccountId) -> &[Arc<KeyRecord>] {
-        self.accounts.get(account).map_or(&[], Vec::as_slice)
-    }
-
-    fn place(&self, account: &AccountId, id: &KeyId) -> Option<usize> {
-        self.records(account).iter().position(|record| record.id == *id)
-    }
-
-    fn slot(&mut self, account: &AccountId, id: &KeyId) -> Option<&mut Arc<KeyRecord>> {
-        self.accounts.get_mut(account)?.iter_mut().find(|record| record.id == *id)
-    }
-}
-
 /// A record with what a use says of the last request.
 fn last_used(record: &KeyRecord, used: &Use) -> KeyRecord {
     KeyRecord {
@@ -421,10 +369,6 @@ fn last_used(record: &KeyRecord, used: &Use) -> KeyRecord {
         last_used_agent: used.agent,
         ..record.clone()
     }
-}
-
-fn active(records: &[Arc<KeyRecord>], now: SystemTime) -> usize {
-    records.iter().filter(|record| !record.is_expired(now)).count()
 }
 
 impl std::fmt::Debug for MemoryStore {

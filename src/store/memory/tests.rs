@@ -28,6 +28,10 @@ mod sync {
 mod registry;
 
 #[allow(dead_code, clippy::duplicate_mod, reason = "the same file")]
+#[path = "books.rs"]
+mod books;
+
+#[allow(dead_code, clippy::duplicate_mod, reason = "the same file")]
 #[path = "usage.rs"]
 mod usage;
 

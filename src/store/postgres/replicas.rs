@@ -6,10 +6,10 @@ use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connections::{Connections, run};
-use super::row;
 use super::statements::{changed, is_enrolled_and_changes};
 use super::transaction::{CHANNEL, Milliseconds};
-use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
+use super::{PostgresStore, row};
+use crate::store::{Changes, Enrolled, ReplicaId, Roll, SharedRegistry, StoreError, Version};
 
 /// How long after a listener's connection was lost, or could not be made, there is another try.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,10 +24,57 @@ const WATCHING: Duration = Duration::from_mins(5);
 /// How often the server is asked where nobody may listen.
 const POLL: Duration = Duration::from_millis(100);
 
-pub(super) async fn enrol(
-    connection: &mut PgConnection,
-    replica: ReplicaId,
-) -> Result<(), sqlx::Error> {
+/// On connections of its own: a replica that lost its lease because the store is busy would ask it the more.
+#[async_trait::async_trait]
+impl SharedRegistry for PostgresStore {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.write_on(&self.replicas, async move |mut transaction| {
+            enrol(&mut transaction, replica).await?;
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        let (connections, limit) = (self.renewal.clone(), self.limit);
+        let renew = async move { renew(&connections, limit, replica, applied).await };
+        self.renewal.within_limit(renew).await
+    }
+
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let replicas = replicas.to_vec();
+        self.write_on(&self.replicas, async move |mut transaction| {
+            withdraw(&mut transaction, &replicas).await?;
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        let (connections, limit) = (self.replicas.clone(), self.limit);
+        let roll = async move { roll(&connections, limit).await };
+        self.replicas.within_limit(roll).await
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let replicas = replicas.to_vec();
+        self.write_on(&self.replicas, async move |mut transaction| {
+            suspect(&mut transaction, &replicas).await?;
+            transaction.end(()).await
+        })
+        .await
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        watch(&self.replicas, wake).await;
+    }
+}
+
+async fn enrol(connection: &mut PgConnection, replica: ReplicaId) -> Result<(), sqlx::Error> {
     let enrol = format!(
         "INSERT INTO tower_api_key.replicas VALUES (decode('{replica}', 'hex'), 0, false)
          ON CONFLICT DO NOTHING"
@@ -37,7 +84,7 @@ pub(super) async fn enrol(
 
 /// All in one message. What it notes may be lost in a crash: the store then takes the replica for
 /// slower than it is.
-pub(super) async fn renew(
+async fn renew(
     connections: &Connections,
     limit: Milliseconds,
     replica: ReplicaId,
@@ -65,7 +112,7 @@ pub(super) async fn renew(
     changed(&rows, applied).map(Some)
 }
 
-pub(super) async fn withdraw(
+async fn withdraw(
     connection: &mut PgConnection,
     replicas: &[ReplicaId],
 ) -> Result<(), sqlx::Error> {
@@ -75,10 +122,7 @@ pub(super) async fn withdraw(
 }
 
 /// All in one message, too.
-pub(super) async fn roll(
-    connections: &Connections,
-    limit: Milliseconds,
-) -> Result<Roll, sqlx::Error> {
+async fn roll(connections: &Connections, limit: Milliseconds) -> Result<Roll, sqlx::Error> {
     let roll = format!(
         "SET LOCAL statement_timeout = {limit};
          SELECT latest.version, encode(id, 'hex') AS id, applied, is_suspected
@@ -107,10 +151,7 @@ fn enrolled(one: &PgRow) -> Result<Option<Enrolled>, sqlx::Error> {
     }))
 }
 
-pub(super) async fn suspect(
-    connection: &mut PgConnection,
-    replicas: &[ReplicaId],
-) -> Result<(), sqlx::Error> {
+async fn suspect(connection: &mut PgConnection, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
     lock(connection, replicas).await?;
     let suspect = format!(
         "UPDATE tower_api_key.replicas SET is_suspected = true WHERE {} AND NOT is_suspected",
@@ -136,7 +177,7 @@ fn is_one_of(replicas: &[ReplicaId]) -> String {
 
 /// Listens on a connection of its own. Behind a pooler, asks from time to time: whoever listens there does
 /// so on a connection that others get next, and breaks theirs.
-pub(super) async fn watch(connections: &Connections, wake: &(dyn Fn() + Send + Sync)) {
+async fn watch(connections: &Connections, wake: &(dyn Fn() + Send + Sync)) {
     let marked = connections.options().options([(MARK, "direct")]);
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(marked);
     loop {

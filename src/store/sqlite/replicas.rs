@@ -4,20 +4,56 @@ use std::time::Duration;
 
 use sqlx::{Row as _, SqlitePool};
 
-use super::{changes, row};
-use crate::store::{Changes, Enrolled, ReplicaId, Roll, Version};
+use super::{SqliteStore, changes, row, to_the_end};
+use crate::store::{Changes, Enrolled, ReplicaId, Roll, SharedRegistry, StoreError, Version};
 
 /// How often the file is asked whether something was written: nobody tells.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) async fn enrol(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
+#[async_trait::async_trait]
+impl SharedRegistry for SqliteStore {
+    async fn enrol(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let pool = self.management.clone();
+        to_the_end(async move { enrol(&pool, replica).await }).await
+    }
+
+    async fn renew(
+        &self,
+        replica: ReplicaId,
+        applied: Version,
+    ) -> Result<Option<Changes>, StoreError> {
+        let (reading, writing) = (self.verification.clone(), self.management.clone());
+        to_the_end(async move { renew(&reading, &writing, replica, applied).await }).await
+    }
+
+    async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
+        to_the_end(async move { withdraw(&pool, &replicas).await }).await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        let pool = self.verification.clone();
+        to_the_end(async move { roll(&pool).await }).await
+    }
+
+    async fn suspect(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let (pool, replicas) = (self.management.clone(), replicas.to_vec());
+        to_the_end(async move { suspect(&pool, &replicas).await }).await
+    }
+
+    async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
+        watch(&self.verification, wake).await;
+    }
+}
+
+async fn enrol(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error> {
     let enrol = "INSERT INTO replicas VALUES (?1, 0, 0) ON CONFLICT DO NOTHING";
     sqlx::query(enrol).bind(replica.as_bytes().as_slice()).execute(pool).await?;
     Ok(())
 }
 
 /// Writes only where there is something to note.
-pub(super) async fn renew(
+async fn renew(
     reading: &SqlitePool,
     writing: &SqlitePool,
     replica: ReplicaId,
@@ -40,7 +76,7 @@ pub(super) async fn renew(
     Ok(Some(changes))
 }
 
-pub(super) async fn withdraw(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
+async fn withdraw(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
     for replica in replicas {
         let withdraw = sqlx::query("DELETE FROM replicas WHERE id = ?1");
         withdraw.bind(replica.as_bytes().as_slice()).execute(pool).await?;
@@ -48,7 +84,7 @@ pub(super) async fn withdraw(pool: &SqlitePool, replicas: &[ReplicaId]) -> Resul
     Ok(())
 }
 
-pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
+async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
     let roll = "SELECT version, id, applied, is_suspected FROM latest LEFT JOIN replicas ON true";
     let rows = sqlx::query(roll).fetch_all(pool).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -66,7 +102,7 @@ pub(super) async fn roll(pool: &SqlitePool) -> Result<Roll, sqlx::Error> {
     Ok(Roll { version, replicas })
 }
 
-pub(super) async fn suspect(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
+async fn suspect(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
     for replica in replicas {
         let suspect = sqlx::query("UPDATE replicas SET is_suspected = 1 WHERE id = ?1");
         suspect.bind(replica.as_bytes().as_slice()).execute(pool).await?;
@@ -74,7 +110,7 @@ pub(super) async fn suspect(pool: &SqlitePool, replicas: &[ReplicaId]) -> Result
     Ok(())
 }
 
-pub(super) async fn watch(pool: &SqlitePool, wake: &(dyn Fn() + Send + Sync)) {
+async fn watch(pool: &SqlitePool, wake: &(dyn Fn() + Send + Sync)) {
     let mut known = None;
     loop {
         let latest = sqlx::query_scalar::<_, i64>("SELECT version FROM latest").fetch_one(pool);
