@@ -1,4 +1,5 @@
-//! The operations on keys. Knows no HTTP and no verification; the only place with randomness.
+//! The operations on keys. Knows no verification, and no HTTP outside of its surfaces, `api` and `page`; the only
+//! place where keys are drawn.
 //!
 //! ```
 //! use std::time::Duration;

@@ -64,7 +64,7 @@
 //!   be deleted there, or its creation repeated.
 //! * Every answer is `Cache-Control: no-store`.
 //! * A call that is refused is one event in the log (target `tower_api_key`), with the account and the actor
-//!   as soon as they are known: at `WARN` when another site asked for it, else at `INFO`.
+//!   as soon as they are known: at `WARN` when it is a 403, as for another site, else at `INFO`.
 
 mod body;
 mod failure;
