@@ -306,7 +306,8 @@ struct Caller<P> {
 }
 
 impl<P> Caller<P> {
-    /// Whether they may be shown a new secret of a key. The scopes of an id do not change.
+    /// Whether they may be shown a new secret of a key. The scopes of an id do not change,
+    /// unless its key is deleted and made again with others (by its `Idempotency-Key`) meanwhile.
     async fn may_renew(&self, manager: &KeyManager, id: &KeyId) -> Result<(), Failure> {
         let record = manager.get(self.principal.account(), id).await?;
         let may = self.principal.may_renew(&record.scopes);

@@ -35,7 +35,7 @@ impl KeyManager {
         account: &AccountId,
         id: &KeyId,
     ) -> Result<(), ManageError> {
-        // A record that names its successor does so for good, so nothing can come in between.
+        // It names its successor for good, unless it is deleted and made again (by its `Idempotency-Key`) meanwhile.
         self.get(account, id).await?.replaced_by.as_ref().ok_or(ManageError::NotRotated)?;
         self.delete(account, id).await
     }
