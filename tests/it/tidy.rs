@@ -426,3 +426,38 @@ fn every_direct_dependency_was_looked_at() {
         assert!(table.contains(&format!("`{name}`")), "{name}");
     }
 }
+
+/// The documents are read on docs.rs and beside the code, so their links must be whole URLs, which rustdoc does not
+/// check.
+#[test]
+fn the_links_of_the_documents_lead_to_what_is_there() {
+    const ROOT: &str = "https://docs.rs/tower-api-key/latest/tower_api_key/";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = rust_files(&root);
+    let source: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut seen = 0;
+    for entry in fs::read_dir(root.join("docs")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for link in text.split("](").skip(1).chain(text.split("]: ").skip(1)) {
+            let link = link.split([')', '\n']).next().unwrap();
+            assert!(link.starts_with("https://"), "{link}");
+            let Some(link) = link.strip_prefix(ROOT) else { continue };
+            let (page, place) = link.split_once('#').unwrap_or((link, ""));
+            let (modules, file) = page.rsplit_once('/').unwrap();
+            let mut wanted: Vec<String> =
+                modules.split('/').map(|module| format!("pub mod {module}")).collect();
+            // `index.html`, or `struct.Name.html` with `#method.name`.
+            if let Some((kind, name)) = file.trim_end_matches(".html").split_once('.') {
+                wanted.push(format!("pub {kind} {name}"));
+            }
+            if let Some((_, name)) = place.split_once('.') {
+                wanted.push(format!("fn {name}("));
+            }
+            for wanted in wanted {
+                assert!(source.contains(&wanted), "{link}: {wanted}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+}
