@@ -64,7 +64,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn assert_armoured(answer: &Answer, what: &str) {
     let policy = answer.headers["content-security-policy"].to_str().unwrap();
-    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+    for part in
+        ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+    {
         assert!(policy.contains(part), "{what}: {policy}");
     }
     assert!(!policy.contains("unsafe"), "{what}: {policy}");

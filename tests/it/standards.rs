@@ -11,6 +11,10 @@ const PAGE: &str = include_str!("../../src/docs/standards.md");
 
 /// The sections of the ASVS 5.0.0 that the page is about, and how many requirements each has.
 const SECTIONS: &[(&str, usize)] = &[
+    ("3.4", 8),
+    ("3.5", 8),
+    ("4.1", 5),
+    ("6.3", 8),
     ("6.5", 8),
     ("7.2", 4),
     ("7.4", 5),
@@ -24,8 +28,10 @@ const SECTIONS: &[(&str, usize)] = &[
     ("12.2", 2),
     ("12.3", 5),
     ("13.2", 6),
+    ("13.3", 4),
     ("14.2", 8),
     ("14.3", 3),
+    ("15.2", 5),
     ("15.3", 7),
     ("15.4", 4),
     ("16.2", 5),
