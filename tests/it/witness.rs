@@ -1,7 +1,12 @@
-//! No key and no digest in anything that is said: looked for in every event of every crate at `TRACE`, in every
-//! panic, in all that programs write to stderr, in every answer over a socket and in every file that a test
-//! leaves, for as long as the tests run. Whatever reads as a key with a good checksum counts, whoever made it;
-//! and of the digests, those of every key that a test has held in its hands.
+//! No key and no digest in what is said, for as long as the tests run: looked for in every event of every crate at
+//! `TRACE` and every panic of this process, in what a `support::Program` writes to stderr and in every answer that
+//! `support::exchange` reads, but for the field that shows a new key. Whatever reads as a key with a good checksum
+//! counts, whoever made it; of digests, the plain SHA-256 of every key that a test has read by `support::text`. A
+//! `Folder` is searched for whatever has the form of a key.
+//!
+//! Not looked at: answers that hyper, `reqwest`, `curl`, a browser, the fuzzer or an SDK of MCP reads, or that do not
+//! leave the process; stdout, and what the command line says; digests in files, with a pepper, or as other systems
+//! make them.
 //!
 //! What is found ends the process at once: a panic would be swallowed by the task that logs.
 
@@ -58,7 +63,7 @@ impl MakeWriter<'_> for Witness {
     }
 }
 
-/// The digests of the keys that tests have held.
+/// The plain SHA-256 of the keys that tests have read.
 static DIGESTS: LazyLock<RwLock<HashSet<[u8; 32]>>> = LazyLock::new(RwLock::default);
 
 /// Tells of a key that was made.
