@@ -51,6 +51,7 @@ use self::check::{Checked, Checks, Standing};
 pub use self::row::{ImportedKey, RefusedRow, RowRefusal};
 use super::{KeyManager, ManageError};
 use crate::events::KeyEvent;
+use crate::record::KeyRecord;
 use crate::store::Written;
 
 /// How keys are imported; by default all rows or none, for real, under the manager's limit.
@@ -259,13 +260,8 @@ impl KeyManager {
         import: &Import,
     ) -> Result<Standing<()>, ManageError> {
         let limit = import.limit.unwrap_or(self.limit);
-        Ok(match self.registry.insert(Arc::clone(record), limit).await? {
-            Written::Done(()) => {
-                self.log("key imported", record);
-                let by = self.actor.as_ref();
-                self.listeners.tell(&KeyEvent::Imported { key: record, by });
-                Standing::New(())
-            }
+        Ok(match self.file(Arc::clone(record), limit).await? {
+            Written::Done(()) => Standing::New(()),
             Written::Taken => {
                 let (account, id) = (&record.account, id.as_ref());
                 let standing =
@@ -275,5 +271,17 @@ impl KeyManager {
             }
             _ => Standing::Refused(RowRefusal::LimitReached { limit }),
         })
+    }
+
+    async fn file(&self, record: Arc<KeyRecord>, limit: usize) -> Result<Written<()>, ManageError> {
+        self.to_the_end(async move |manager| {
+            let written = manager.registry.insert(Arc::clone(&record), limit).await?;
+            if matches!(written, Written::Done(())) {
+                manager.log("key imported", &record);
+                manager.tell(&KeyEvent::Imported { key: &record, by: manager.actor.as_ref() });
+            }
+            Ok(written)
+        })
+        .await
     }
 }

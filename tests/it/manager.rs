@@ -1,13 +1,14 @@
 //! What an account can do with its keys, and what it is told when it cannot.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tower_api_key::{
-    AccountId, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyDigest, KeyId, KeyManager, KeyName,
-    KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError, ManualClock, MemoryStore,
-    NewSecret, StoreError, Use, Version, Written,
+    AccountId, Actor, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyDigest, KeyEvent, KeyId,
+    KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError,
+    ManualClock, MemoryStore, NewSecret, ReplicaId, SharedRegistry as _, StoreError, Use, Version,
+    Written,
 };
 
 use crate::support::{Log, account, named, text, time, with_key};
@@ -254,6 +255,72 @@ async fn the_first_key_is_made_once() {
     assert_eq!(made.len(), 1);
     assert_eq!(manager.delete_all(&owner).await.unwrap(), 1);
     assert!(manager.create_first(&owner, named("Again")).await.unwrap().is_none());
+}
+
+/// A replica that says nothing keeps every write waiting for a second after it is done.
+async fn silence(store: &MemoryStore, number: u8) {
+    store.enrol(ReplicaId::from_bytes([number; 16])).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_done_is_told_also_when_the_caller_has_gone() {
+    let store = MemoryStore::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let listener = move |event: &KeyEvent<'_>| {
+        let by = |actor: Option<&Actor>| actor.map(ToString::to_string);
+        heard.lock().unwrap().push(match event {
+            KeyEvent::Created { by: actor, .. } => ("created", by(*actor)),
+            KeyEvent::Imported { by: actor, .. } => ("imported", by(*actor)),
+            KeyEvent::Renamed { by: actor, .. } => ("renamed", by(*actor)),
+            KeyEvent::Regenerated { by: actor, .. } => ("regenerated", by(*actor)),
+            KeyEvent::Rotated { by: actor, .. } => ("rotated", by(*actor)),
+            KeyEvent::Deleted { by: actor, .. } => ("deleted", by(*actor)),
+            KeyEvent::DeletedAll { by: actor, .. } => ("all deleted", by(*actor)),
+            _ => panic!("{event:?}"),
+        });
+    };
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap())
+        .with_events(listener)
+        .acting_for("alice".parse().unwrap());
+    let a = account("a");
+    let ids = async || {
+        let records = store.list(&a).await.unwrap();
+        records.iter().map(|record| record.id.clone()).collect::<Vec<_>>()
+    };
+    let (soon, grace) = (Duration::from_millis(1), Duration::from_secs(3_600));
+    let mut expected = Vec::new();
+    let mut number = 0;
+    macro_rules! leave {
+        ($what:expr, $change:expr) => {
+            number += 1;
+            silence(&store, number).await;
+            let left = tokio::time::timeout(soon, $change).await;
+            assert!(left.is_err(), "{} waits for nobody", $what);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            expected.push(($what, Some("alice".to_owned())));
+            assert_eq!(*told.lock().unwrap(), expected);
+        };
+    }
+    leave!("created", manager.create_first(&a, named("First")));
+    leave!("created", manager.create(&a, named("Second")));
+    let key = ids().await[0].clone();
+    leave!("renamed", manager.rename(&a, &key, "Another".parse().unwrap()));
+    leave!("regenerated", manager.regenerate(&a, &key));
+    leave!("rotated", manager.rotate(&a, &key, grace));
+    leave!("deleted", manager.delete(&a, &key));
+    leave!("all deleted", manager.delete_all(&a));
+    assert!(ids().await.is_empty());
+}
+
+#[test]
+fn keys_are_managed_without_a_runtime() {
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).without_settling();
+    futures_util::FutureExt::now_or_never(async {
+        let issued = manager.create(&account("a"), named("x")).await.unwrap();
+        manager.delete(&account("a"), &issued.record().id).await.unwrap();
+    })
+    .expect("nothing to wait for");
 }
 
 #[tokio::test]
