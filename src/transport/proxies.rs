@@ -98,9 +98,9 @@ impl TrustedProxies {
     pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         match self.header {
             ProxyHeader::XForwardedProto => self.last_stranger(headers),
-            ProxyHeader::Forwarded => {
-                only_line(headers, &header::FORWARDED).and_then(forwarded::client)
-            }
+            ProxyHeader::Forwarded => only_line(headers, &header::FORWARDED)
+                .and_then(forwarded::client)
+                .filter(|&client| !self.contain(client)),
         }
     }
 

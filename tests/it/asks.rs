@@ -368,6 +368,24 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_that_it_saw() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_s_own_address_is_nobody_s() {
+    let service = Service::new();
+    let sources = "10.0.0.0/8 203.0.113.0/24".parse().unwrap();
+    let key = service.key(named("Office").with_sources(sources)).await;
+    for layer in service.layers() {
+        let proxies = TrustedProxies::forwarded(["10.0.0.0/8"]).unwrap();
+        let layer = layer.with_transport(Transport::behind(proxies));
+        for (address, status) in [("203.0.113.9", 200), ("10.0.0.2", 401)] {
+            let mut request = with(&key);
+            let forwarded = format!("for={address};proto=https");
+            request.headers_mut().insert("forwarded", forwarded.parse().unwrap());
+            request.extensions_mut().insert(Connection::plain(([10, 1, 2, 3], 4711).into()));
+            assert_eq!(call(&layer, request).await.status(), status, "{address}");
+        }
+    }
+}
+
 /// Every kind of refusal says where it came from; what only passes in shadow mode does, too.
 #[tokio::test]
 async fn a_refusal_is_logged_with_its_address_its_method_and_its_path_and_never_the_query() {
