@@ -24,7 +24,8 @@ use std::hash::{Hash, Hasher};
 pub use self::foreign::ForeignDigest;
 pub use self::hashing::{Hashing, Pepper, Scheme};
 
-use sha2::{Digest as _, Sha256};
+use sha2::digest::{FixedOutputReset, Output};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::key::KeyText;
@@ -47,10 +48,7 @@ impl KeyDigest {
     /// Hashes a key, as [`Hashing`] does unless told otherwise. One SHA-256 compression for up to 55 bytes, two up to 119.
     #[must_use]
     pub fn of(key: KeyText<'_>) -> Self {
-        // Not `Sha256::digest`: a hasher that is moved leaves its block, which is the key, on the stack.
-        let mut hasher = Sha256::new();
-        hasher.update(key.as_bytes());
-        Self(hasher.finalize_reset().into())
+        Self(hashed::<Sha256>(key.as_bytes()).into())
     }
 
     /// A digest as a store kept it.
@@ -128,6 +126,14 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprint({self})")
     }
+}
+
+/// The hash of a key's text. Not `Digest::digest`: a hasher that is moved leaves its block, which is the key, on
+/// the stack.
+fn hashed<H: Digest + FixedOutputReset>(text: &[u8]) -> Output<H> {
+    let mut hasher = H::new();
+    Digest::update(&mut hasher, text);
+    hasher.finalize_reset()
 }
 
 /// What a client calls itself, told apart from others without keeping its words: the first 8 bytes of

@@ -7,7 +7,7 @@
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::KeyDigest;
+use super::{KeyDigest, hashed};
 use crate::key::KeyText;
 use crate::record::InvalidText;
 
@@ -108,19 +108,20 @@ pub(super) fn check(what: &'static str, text: &str) -> Result<(), InvalidText> {
 }
 
 pub(super) fn of_sha512(key: KeyText<'_>) -> KeyDigest {
-    ForeignDigest::sha512(Sha512::digest(key.as_bytes()).into()).digest
+    ForeignDigest::sha512(hashed::<Sha512>(key.as_bytes()).into()).digest
 }
 
 pub(super) fn of_sanctum(key: KeyText<'_>) -> Option<KeyDigest> {
     let (id, secret) = text(key)?.split_once('|')?;
-    let token = Sha256::digest(nothing_empty(secret)?).into();
+    let token = hashed::<Sha256>(nothing_empty(secret)?.as_bytes()).into();
     Some(ForeignDigest::sanctum(id, token).ok()?.digest)
 }
 
 pub(super) fn of_prefixed_api_key(prefix: &str, key: KeyText<'_>) -> Option<KeyDigest> {
     let tokens = text(key)?.strip_prefix(prefix)?.strip_prefix('_')?;
     let (short, long) = tokens.split_once('_')?;
-    let long = Sha256::digest(nothing_empty(long).filter(|long| !long.contains('_'))?).into();
+    let long = nothing_empty(long).filter(|long| !long.contains('_'))?;
+    let long = hashed::<Sha256>(long.as_bytes()).into();
     Some(ForeignDigest::prefixed_api_key(short, long).ok()?.digest)
 }
 

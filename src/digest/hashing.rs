@@ -48,7 +48,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{HmacReset, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -217,8 +217,10 @@ impl Pepper {
 
     fn digest(&self, key: KeyText<'_>) -> KeyDigest {
         #[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104 § 3)")]
-        let keyed = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes any key");
-        KeyDigest(keyed.chain_update(key.as_bytes()).finalize().into_bytes().into())
+        let mut keyed = HmacReset::<Sha256>::new_from_slice(&self.0).expect("HMAC takes any key");
+        // By reference, as in `hashed`.
+        keyed.update(key.as_bytes());
+        KeyDigest(keyed.finalize_reset().into_bytes().into())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A process of its own makes a secret, tells it to the test, uses it and drops it. Then the test reads all
 //! memory that the process can have written, as it would be in a core dump, and looks for the secret: for any
-//! eight bytes of it in a row, as they were, and as SHA-256 reads them, four at a time from behind.
+//! eight bytes of it in a row, as they were, and as SHA-256 and SHA-512 read them, four and eight at a time from behind.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
@@ -13,7 +13,10 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-use tower_api_key::{Hashing, KeyManager, KeyVerifier, MemoryStore, NewKey, Pepper, RevealedKey};
+use tower_api_key::{
+    Hashing, KeyManager, KeyVerifier, MemoryStore, NewKey, Pepper, RevealedKey, Scheme,
+};
+use zeroize::Zeroizing;
 
 /// Says to the process what it is to do. Its input is a line to the test, in both directions.
 const TASK: &str = "TOWER_API_KEY_TEST_MEMORY";
@@ -92,9 +95,10 @@ fn needles(secret: &[u8]) -> BTreeSet<[u8; TRACE]> {
     let pieces = secret.windows(TRACE).map(|piece| piece.try_into().unwrap());
     pieces
         .flat_map(|piece: [u8; TRACE]| {
-            let mut swapped = piece;
-            swapped.chunks_mut(4).for_each(<[u8]>::reverse);
-            [piece, swapped]
+            let [mut by_fours, mut by_eights] = [piece; 2];
+            by_fours.chunks_mut(4).for_each(<[u8]>::reverse);
+            by_eights.reverse();
+            [piece, by_fours, by_eights]
         })
         .collect()
 }
@@ -133,6 +137,13 @@ fn the_process_that_is_searched() {
         match task.as_str() {
             "key" => drop(use_a_key(&mut line, Hashing::default()).await),
             "kept-key" => return (Some(use_a_key(&mut line, Hashing::default()).await), None),
+            "peppered-key" => drop(use_a_key(&mut line, Hashing::peppered(pepper())).await),
+            "sha512" => use_a_foreign_key(&mut line, Scheme::sha512(), "").await,
+            "sanctum" => use_a_foreign_key(&mut line, Scheme::sanctum(), "17|").await,
+            "prefixed" => {
+                let scheme = Scheme::prefixed_api_key("myco").unwrap();
+                use_a_foreign_key(&mut line, scheme, "myco_BRTRKFsL_").await;
+            }
             "pepper" => drop(use_a_pepper(&mut line).await),
             "kept-pepper" => return (None, Some(use_a_pepper(&mut line).await)),
             other => panic!("{other} is no task"),
@@ -166,6 +177,27 @@ async fn use_a_key(line: &mut UnixStream, hashing: Hashing) -> RevealedKey {
     key
 }
 
+/// A key of another system, which nobody has filed, is looked for.
+async fn use_a_foreign_key(line: &mut UnixStream, scheme: Scheme, beginning: &str) {
+    let mut text = Zeroizing::new([0_u8; 64]);
+    text[..beginning.len()].copy_from_slice(beginning.as_bytes());
+    File::open("/dev/urandom").unwrap().read_exact(&mut text[beginning.len()..]).unwrap();
+    for byte in &mut text[beginning.len()..] {
+        *byte = b'a' + *byte % 26;
+    }
+    tell(line, &text[beginning.len()..]);
+    let hashing = Hashing::default().accepting(scheme);
+    let verifier = KeyVerifier::new(MemoryStore::new()).with_hashing(hashing);
+    let text = str::from_utf8(&*text).unwrap();
+    assert!(verifier.verify(text).await.is_err());
+}
+
+fn pepper() -> Pepper {
+    let mut pepper = vec![0; 32];
+    File::open("/dev/urandom").unwrap().read_exact(&mut pepper).unwrap();
+    Pepper::new(pepper).unwrap()
+}
+
 /// Keys are made and verified with a pepper.
 async fn use_a_pepper(line: &mut UnixStream) -> Hashing {
     let mut pepper = vec![0; 32];
@@ -190,6 +222,16 @@ fn a_key_that_was_used_and_dropped_is_nowhere_in_memory() {
     let dropped = Holder::of("key");
     let (length, place) = dropped.longest_trace(&random(&dropped));
     assert!(length <= MOST, "{length} bytes of the key at {place}");
+}
+
+#[test]
+fn a_key_is_nowhere_however_it_is_hashed() {
+    for task in ["peppered-key", "sha512", "sanctum", "prefixed"] {
+        let holder = Holder::of(task);
+        let beginning = if task == "peppered-key" { "acme_".len() } else { 0 };
+        let (length, place) = holder.longest_trace(&holder.told[beginning..]);
+        assert!(length <= MOST, "{task}: {length} bytes of the key at {place}");
+    }
 }
 
 /// As it is, and as HMAC has it: with 0x36 and with 0x5c in every byte (RFC 2104).
