@@ -87,6 +87,18 @@ fn a_checksum_is_written_in_base62_and_in_nothing_else() {
 }
 
 #[test]
+fn a_number_with_anything_but_digits_in_it_is_none() {
+    assert_eq!(read_base62(b"00000z"), Some(61));
+    for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphanumeric()) {
+        for (one, two) in (0..6).flat_map(|one| (0..6).map(move |two| (one, two))) {
+            let mut digits = *b"000000";
+            (digits[one], digits[two]) = (other, other);
+            assert_eq!(read_base62(&digits), None, "{other:#x} at {one} and {two}");
+        }
+    }
+}
+
+#[test]
 fn every_change_of_one_character_is_refused() {
     for key in [PINNED, PINNED_WITHOUT_ENVIRONMENT] {
         for position in 0..key.len() {

@@ -191,6 +191,20 @@ fn the_rule_that_assumes_https_permits_everything() {
 }
 
 #[test]
+fn whom_a_trusted_proxy_names_is_the_client_and_whom_a_stranger_names_is_not() {
+    let transport = behind_x_forwarded_proto(&[PROXIES]);
+    let headers = lines(&[("x-forwarded-for", "203.0.113.9")]);
+    for is_tls in [false, true] {
+        let client = |peer: [u8; 4]| {
+            let connection = Connection { peer: Some((peer, 4711).into()), is_tls };
+            transport.client(&headers, Some(connection)).map(|address| address.to_string())
+        };
+        assert_eq!(client([10, 1, 2, 3]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(client([192, 0, 2, 1]).as_deref(), Some("192.0.2.1"));
+    }
+}
+
+#[test]
 fn tls_that_a_trusted_proxy_speaks_does_not_outweigh_its_header() {
     let connection = Connection { peer: Some("10.1.2.3:4711".parse().unwrap()), is_tls: true };
     let transport = behind_x_forwarded_proto(&[PROXIES]);

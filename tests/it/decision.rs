@@ -516,10 +516,31 @@ async fn what_stands_beside_the_layer_makes_the_service_ready_too() {
         assert_eq!(called.unwrap().status(), StatusCode::OK);
     }
     // While somebody else has the only permit, there is none.
-    let mut taken = attached.clone();
-    tower::ServiceExt::<Request<()>>::ready(&mut taken).await.unwrap();
+    let mut taken = (scoped.clone(), attached.clone());
+    tower::ServiceExt::<Request<()>>::ready(&mut taken.0).await.unwrap();
+    tower::ServiceExt::<Request<()>>::ready(&mut taken.1).await.unwrap();
     let mut context = Context::from_waker(Waker::noop());
+    assert!(Service::<Request<()>>::poll_ready(&mut scoped, &mut context).is_pending());
     assert!(Service::<Request<()>>::poll_ready(&mut attached, &mut context).is_pending());
+}
+
+/// The caller hears that it must use HTTPS either way; that nobody can say whose key it was is for the operator.
+#[tokio::test]
+async fn an_exposed_key_that_cannot_be_looked_up_is_in_the_log() {
+    type Find = fn(Fingerprint) -> Lookup;
+    let cases: [(Find, usize); 2] =
+        [(|_| Lookup::ready(Err(broken())), 1), (|_| Lookup::ready(Ok(None)), 0)];
+    for (find, lines) in cases {
+        let (log, _guard) = Log::capture();
+        let layer = scripted(find).with_transport(Transport::default());
+        let refused = answer(&layer, with(&[("api-key", b"x")])).await;
+        assert_eq!(kind(&refused), Some(RejectionKind::NotHttps));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let said = log.lines("an exposed key could not be looked up");
+        assert_eq!(said.len(), lines, "{}", log.text());
+    }
 }
 
 #[tokio::test]

@@ -275,7 +275,7 @@ async fn what_was_done_is_told_also_when_the_caller_has_gone() {
             KeyEvent::Renamed { by: actor, .. } => ("renamed", by(*actor)),
             KeyEvent::Regenerated { by: actor, .. } => ("regenerated", by(*actor)),
             KeyEvent::Rotated { by: actor, .. } => ("rotated", by(*actor)),
-            KeyEvent::Deleted { by: actor, .. } => ("deleted", by(*actor)),
+            KeyEvent::Deleted { by: actor, name: Some(_), .. } => ("deleted", by(*actor)),
             KeyEvent::DeletedAll { by: actor, .. } => ("all deleted", by(*actor)),
             _ => panic!("{event:?}"),
         });
