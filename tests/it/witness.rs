@@ -195,6 +195,36 @@ async fn a_key_that_a_test_leaves_in_a_file_is_found() {
     std::fs::remove_file(&finds).unwrap();
 }
 
+/// As that of a server which all tests share: its end comes with that of the tests, and nobody drops it.
+#[test]
+fn a_folder_that_nobody_drops_is_searched_when_the_tests_have_ended() {
+    const CHILD: &str = "TOWER_API_KEY_TEST_LEAVES_A_KEY";
+    let key = format!("acme_live_{}", "0".repeat(49));
+    if std::env::var_os(CHILD).is_some() {
+        let folder = crate::servers::folder::Folder::new();
+        std::fs::write(folder.path().join("log"), &key).unwrap();
+        std::mem::forget(folder);
+        return;
+    }
+    let searches = tempfile::tempdir().unwrap();
+    let test = "witness::a_folder_that_nobody_drops_is_searched_when_the_tests_have_ended";
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(CHILD, "")
+        .env(crate::servers::folder::SEARCHES, searches.path())
+        .output()
+        .unwrap();
+    assert!(ended.status.success());
+    let searching = searches.path().join("searching");
+    let mut tries = 0..600;
+    while std::fs::read_dir(&searching).unwrap().next().is_some() {
+        assert!(tries.next().is_some(), "still searched");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let found = std::fs::read_to_string(searches.path().join("keys-found")).unwrap();
+    assert!(found.contains(&key));
+}
+
 /// Everything that is logged comes by here, also what a test listens to.
 #[test]
 fn whoever_logs_a_key_ends_the_tests() {

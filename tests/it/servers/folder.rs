@@ -1,6 +1,7 @@
 //! Folders and processes that are cleared away also when the tests die. Knows no server.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,13 @@ pub(crate) const SEARCH: &str = r#"
 LC_ALL=C grep -raoE '[a-z][a-z0-9]+_([a-z0-9]+_)?[0-9A-Za-z]{49}' -- "$1" >>"$2" 2>/dev/null
 "#;
 
+/// Says where searches leave what they find, where that is not among the other things of the tests.
+pub(crate) const SEARCHES: &str = "TOWER_API_KEY_TEST_SEARCHES";
+
+fn searches() -> PathBuf {
+    std::env::var_os(SEARCHES).map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
+
 /// A new empty folder, removed with all that is in it.
 pub(crate) struct Folder {
     path: PathBuf,
@@ -56,12 +64,18 @@ impl Folder {
     }
 
     /// A folder that is searched for keys at its end, before this script is run; its path is `$1`. The search
-    /// is the shell's work too, so that nothing gets around it. `tests/run.sh` looks whether it found any.
+    /// is the shell's work too, so that nothing gets around it. `tests/run.sh` looks whether it found any, once
+    /// nothing is left in the folder `searching`: a shell may outlive the tests.
     pub(crate) fn with_end(script: &str) -> Self {
         let path = tempfile::Builder::new().prefix("tower-api-key-").tempdir().unwrap().keep();
-        let found = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys-found");
-        let script = format!("{SEARCH}\n{script}");
-        Self { _watchdog: Watchdog::new(&script, &[&path, &found]), path }
+        let searches = searches();
+        let searching = searches.join("searching");
+        fs::create_dir_all(&searching).unwrap();
+        let mark = searching.join(path.file_name().unwrap());
+        fs::write(&mark, "").unwrap();
+        let script = format!("trap 'rm -- \"$3\"' EXIT\n{SEARCH}\n{script}");
+        let arguments = [&path, &searches.join("keys-found"), &mark];
+        Self { _watchdog: Watchdog::new(&script, &arguments), path }
     }
 
     pub(crate) fn path(&self) -> &Path {
