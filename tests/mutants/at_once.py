@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ UNIT = ["--skip", "store::fleet"]
 OUTSIDE = ["asks::", "axum::", "contract::memory", "decision::", "ends::", "hashing::", "leaks::", "manage_api::",
            "manager::", "usage::", "verifier::"]
 REPLICAS = ["replicas::"]
+# What tests end with that have noticed: one of them failed, or all were aborted, or ran out of stack.
+NOTICED = {101, -signal.SIGABRT, -signal.SIGSEGV}
 
 CHOICE = """
 /// Whether this mutant was chosen.
@@ -280,17 +283,20 @@ def build_all(sources, mutants):
     return programs[0]
 
 
-def survives(program, number, arguments, seconds):
+def survives(program, mutant, arguments, seconds):
     # Whoever notices with few inputs would notice with more.
     environment = dict(os.environ, RUST_BACKTRACE="0", PROPTEST_CASES="32")
-    if number is not None:
-        environment["MUTANT"] = str(number)
+    if mutant is not None:
+        environment["MUTANT"] = str(mutant.number)
     try:
         run = subprocess.run([program, "--test-threads=1", *arguments], cwd=TREE, env=environment, timeout=seconds,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        return run.returncode == 0
     except subprocess.TimeoutExpired:
         return False
+    if run.returncode != 0 and run.returncode not in NOTICED:
+        which = mutant.name if mutant else "the code as it is"
+        sys.exit(f"the tests ended with {run.returncode}, which says nothing of: {which}")
+    return run.returncode == 0
 
 
 def module(mutant):
@@ -298,14 +304,21 @@ def module(mutant):
 
 
 def survivors(program, mutants, arguments, what):
-    began = time.monotonic()
-    if mutants and not survives(program, None, arguments(mutants[0]), None):
-        sys.exit(f"{what} fail without any mutant")
     # What hangs is noticed.
-    patience = 20 + 10 * (time.monotonic() - began)
+    patience = {}
+    for asked in sorted({tuple(arguments(m)) for m in mutants}):
+        began = time.monotonic()
+        if not survives(program, None, asked, None):
+            sys.exit(f"{what} ({' '.join(asked)}) fail without any mutant")
+        patience[asked] = 20 + 10 * (time.monotonic() - began)
+
+    def is_alive(mutant):
+        asked = tuple(arguments(mutant))
+        return survives(program, mutant, asked, patience[asked])
+
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        alive = list(pool.map(lambda m: survives(program, m.number, arguments(m), patience), mutants))
-    left = [mutant for mutant, is_alive in zip(mutants, alive) if is_alive]
+        alive = list(pool.map(is_alive, mutants))
+    left = [mutant for mutant, lives in zip(mutants, alive) if lives]
     (OUT / "missed.txt").write_text("".join(mutant.name + "\n" for mutant in left))
     print(f"{len(mutants)} mutants met {what}, which did not notice {len(left)}", flush=True)
     return left
@@ -315,6 +328,9 @@ def main():
     listed = subprocess.run(["cargo", "mutants", "--list", "--json"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
     mutants = [Mutant(number, said) for number, said in enumerate(json.loads(listed.stdout))
                if not sys.argv[2:] or said["file"] in sys.argv[2:]]
+    for file in sys.argv[2:]:
+        if all(mutant.file != file for mutant in mutants):
+            sys.exit(f"{file} has no mutant: is it still there, and in .cargo/mutants.toml?")
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(TREE, ignore_errors=True)
     # With times of their own: nothing that was built of another tree is taken for built of this one.

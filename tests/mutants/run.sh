@@ -2,13 +2,14 @@
 # Breaks the code that .cargo/mutants.toml names, one small way at a time, and fails when the tests do not
 # notice one that argued.txt does not have. Its lists are left in target/mutants-at-once.
 #
-#   run.sh              everything
-#   run.sh short        a few files of the decision
+#   run.sh              everything; fails, too, when something is noticed that argued.txt has
+#   run.sh short        the files of the decision, but for what takes a build for each mutant
 #   run.sh since REV    what has changed since a revision, one build for each mutant
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=target/mutants-at-once
-rm -rf "$out" && mkdir -p "$out"
+rm -rf "$out"
+mkdir -p "$out"
 
 command -v cargo-mutants > /dev/null || cargo install cargo-mutants --locked --version "^27"
 python=target/mutants-python
@@ -18,38 +19,68 @@ if [[ ! -x $python/bin/python ]]; then
 fi
 at_once() { "$python/bin/python" tests/mutants/at_once.py "$out" "$@"; }
 
-one_by_one() { # 2: some are missed, 3: some hang; both are looked at in the end
+one_by_one() { # 2: some are missed, which is looked at in the end; 3: some hang, which is noticed
     local said=0
     cargo mutants --jobs "${JOBS:-2}" --output "$out" "$@" || said=$?
     [[ $said == 0 || $said == 2 || $said == 3 ]]
 }
-# First the unit tests, but for the models of all interleavings; then, of what these missed, the others.
-in_two_rounds() {
+# First the unit tests, but for the models of all interleavings; then, of what these missed, the others, and those
+# of replicas.
+in_rounds() {
+    local missed=$out/mutants.out/missed.txt
     one_by_one "$@" --cargo-arg=--lib -- -- --skip store::fleet
-    if [[ -s $out/mutants.out/missed.txt ]]; then
+    # No file: there was nothing to break.
+    if [[ -s $missed ]]; then
         one_by_one "$@" --iterate --cargo-arg=--test --cargo-arg=it -- -- asks:: axum:: contract::memory decision:: \
             ends:: hashing:: leaks:: manage_api:: manager:: usage:: verifier::
     fi
-    cat "$out/mutants.out/missed.txt" >> "$out/missed.txt"
+    if [[ -s $missed ]]; then
+        one_by_one "$@" --iterate --cargo-arg=--test --cargo-arg=it -- -- replicas::
+    fi
+    if [[ -s $missed ]]; then
+        cat "$missed" >> "$out/missed.txt"
+    fi
 }
 
-case "${1:-all}" in
+decision=(
+    src/{digest,extract,key,network,policy,transport,verify}.rs src/record/sources.rs
+    src/transport/{forwarded,proxies}.rs src/verify/search.rs
+)
+mode=${1:-all}
+case $mode in
     all)
         at_once
         # By their names, in which no character may have a meaning.
-        mapfile -t alone < <(sed -E 's/[][(){}.*+?|^$\\&]/\\&/g; s/^/--re=^/; s/$/$/' "$out/alone.txt")
-        in_two_rounds "${alone[@]}"
+        sed -E 's/[][(){}.*+?|^$\\&]/\\&/g; s/^/--re=^/; s/$/$/' "$out/alone.txt" > "$out/alone-arguments"
+        mapfile -t alone < "$out/alone-arguments"
+        if [[ ${#alone[@]} -gt 0 ]]; then
+            in_rounds "${alone[@]}"
+        fi
         ;;
-    short) at_once src/{extract,policy,key,digest,network}.rs src/verify/search.rs src/transport/proxies.rs ;;
-    since) git diff "$2" > "$out/diff" && in_two_rounds --in-diff "$out/diff" ;;
-    *) sed -n '2,8p' "$0" && exit 1 ;;
+    short) at_once "${decision[@]}" ;;
+    since)
+        touch "$out/missed.txt"
+        git diff "$2" > "$out/diff"
+        in_rounds --in-diff "$out/diff"
+        ;;
+    *) sed -n '2,7p' "$0" && exit 1 ;;
 esac
 
 # Lines move; functions stay.
-without_places() { sed -E 's/:[0-9]+:[0-9]+: /: /' "$1" | sort -u; }
-unargued=$(comm -23 <(without_places "$out/missed.txt") <(grep -v '^#' tests/mutants/argued.txt | sort -u))
+sed -E 's/:[0-9]+:[0-9]+: /: /' "$out/missed.txt" | sort -u > "$out/unnoticed"
+grep '^src/' tests/mutants/argued.txt | sort -u > "$out/argued"
+unargued=$(comm -23 "$out/unnoticed" "$out/argued")
 if [[ -n $unargued ]]; then
     printf 'no test notices:\n%s\n' "$unargued"
     exit 1
 fi
-echo 'every mutant is caught, argued or no program'
+stale=$(comm -13 "$out/unnoticed" "$out/argued")
+if [[ $mode == all && -n $stale ]]; then
+    printf 'argued.txt has what is noticed, or is no more:\n%s\n' "$stale"
+    exit 1
+fi
+if [[ $mode == short && -s $out/alone.txt ]]; then
+    printf 'left out, since each takes a build of its own:\n'
+    cat "$out/alone.txt"
+fi
+echo 'every mutant that was tried is caught, argued or no program'
