@@ -39,13 +39,16 @@ codegen-units = 1
 TOML
     CARGO_TARGET_DIR=$work/target cargo build --quiet --release --manifest-path "$work/program-$1/Cargo.toml"
 }
-# Instructions of a run.
+# Instructions of a run; fails where valgrind did, or counted nothing.
 count() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 |
-        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+        sed -n 's/.*Collected : \([0-9]*\).*/\1/p' | grep .
 }
 # Instructions of one of many.
-each() { echo $((($(count "$1" "$2" 20000) - $(count "$1" "$2" 10000)) / 10000)); }
+each() {
+    local more fewer
+    more=$(count "$1" "$2" 20000) && fewer=$(count "$1" "$2" 10000) && echo $(((more - fewer) / 10000))
+}
 
 row() { printf '%-10s %8s %8s %8s %10s %8s\n' "$@"; }
 row '' accept bare hash 'the layer' 'no hash'

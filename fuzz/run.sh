@@ -8,8 +8,9 @@ seconds=${1:-10}
 shift || true
 command -v cargo-fuzz > /dev/null || cargo install cargo-fuzz --locked --version "^0.13"
 if [ $# -eq 0 ]; then
-    # shellcheck disable=SC2046
-    set -- $(sed -n 's/^name = "\([a-z]*\)"$/\1/p' Cargo.toml)
+    all=$(cargo fuzz list --fuzz-dir .)
+    # shellcheck disable=SC2086
+    set -- $all
 fi
 # What earlier runs found is kept in an archive, and what this one finds goes beside it: `keep.sh` archives both.
 # Not every target has seeds written by hand.
@@ -24,6 +25,8 @@ for target in "$@"; do
         tail -n 60 "$said"
         exit 1
     fi
-    printf '%-10s %s\n' "$target" "$(grep -a -E '#[0-9]+\s+DONE' "$said" | tail -n 1 | tr -s '\t ' ' ')"
+    # A run that did not come to its end has no such line.
+    end=$(grep -a -E '#[0-9]+\s+DONE' "$said" | tail -n 1 | tr -s '\t ' ' ') || { tail -n 60 "$said"; exit 1; }
+    printf '%-10s %s\n' "$target" "$end"
     rm "$said"
 done
