@@ -4,10 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 left_out() { echo "left out: the comparison with the last version, because $1"; }
-# Without git, and in a shallow clone, nobody knows whether there is one. In CI that is a failure.
+# Without git, and in a shallow clone, nobody knows whether there is one. Where nothing may be left out, that is a failure.
 if [[ $(git rev-parse --is-shallow-repository) != false ]]; then
     left_out "this is no whole clone"
-    [[ -z ${CI:-} ]] || exit 1
+    [[ ${TOWER_API_KEY_TEST_TOOLS:-} != required ]] || exit 1
     exit 0
 fi
 tags=$(git tag --list 'v*')
