@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every mutant of `cargo mutants` in one program, which is built once; `MUTANT` in the environment chooses one.
 
-    at_once.py OUT [FILE...]     of all files, or of these
+    at_once.py OUT [FILE...]     of all files, or of these, without the tests of replicas
 
 OUT gets lists: `caught` and `missed`, `unviable` (no program) with what the compiler says, and `alone`, which
 cannot be chosen while a program runs: in a constant, in a condition with `let`, or of another type than the
@@ -349,8 +349,9 @@ def main():
         if errors:
             sys.exit(errors[0]["rendered"])
         missed = survivors(outside[0], missed, lambda _: OUTSIDE, "the tests from outside")
-        # These are about time, and there are other programs: one that fails once may have failed of something else.
-        missed = survivors(outside[0], missed, lambda _: REPLICAS, "those of replicas", at_once=1, tries=2)
+        if not sys.argv[2:]:
+            # These are about time: one that fails once may have failed of another program.
+            missed = survivors(outside[0], missed, lambda _: REPLICAS, "those of replicas", at_once=1, tries=2)
 
     lists = {
         "missed": [m.name for m in missed],
