@@ -17,19 +17,29 @@ use tower_api_key_fuzz::{Outcome, call, now};
 
 const PROXY: &str = "10.1.2.3:4711";
 
+/// Where keys are bound to, by which it is seen whom the code takes for the client.
+const BLOCKS: [(&str, fn(IpAddr) -> bool); 3] = [
+    ("192.0.2.0/24 2001:db8::/32", is_office),
+    ("10.0.0.0/8", is_proxy),
+    // From wherever, if only that is known.
+    ("0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1", |_| true),
+];
+
 struct Given {
     keys: TestKeys,
     anywhere: String,
-    bound: String,
+    bound: [String; 3],
     pair: Regex,
     element: Regex,
 }
 
 static GIVEN: LazyLock<Given> = LazyLock::new(|| {
     let keys = TestKeys::new();
-    let new = NewKey::new("bound".parse().expect("a name"))
-        .with_sources("192.0.2.0/24 2001:db8::/32".parse().expect("sources"));
-    let bound = now(keys.make("test@example.com", new));
+    let bound = BLOCKS.map(|(blocks, _)| {
+        let new = NewKey::new("bound".parse().expect("a name"));
+        let new = new.with_sources(blocks.parse().expect("sources"));
+        now(keys.make("test@example.com", new))
+    });
     let anywhere = now(keys.key("anywhere"));
     let token = r"[0-9A-Za-z!#$%&'*+\-.^_`|~]+";
     let quoted = r#""(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*""#;
@@ -53,8 +63,9 @@ fuzz_target!(|data: &[u8]| {
 
     let forwarded = TrustedProxies::forwarded(["10.0.0.0/8"]).expect("proxies");
     let expected = only(&said).filter(|line| of(line, b"proto").as_deref() == Some(b"https"));
-    // Nobody else's header is looked at.
+    // Nobody else's header is looked at, and a proxy is nobody.
     let client = expected.and_then(|line| address(&of(line, b"for")?));
+    let client = client.filter(|address| !is_proxy(*address));
     let more = [("x-forwarded-proto", &hops), ("x-forwarded-for", &hops)];
     agrees(forwarded, "forwarded", &said, &more, expected.is_some(), client);
 
@@ -107,18 +118,19 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 /// Each proxy appends whom it saw: from the end, the first that is no proxy of ours.
 fn from_hops(lines: &[HeaderValue]) -> Option<IpAddr> {
     let all = lines.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..]);
-    let mut nearest = PROXY.parse::<SocketAddr>().ok()?.ip();
-    if lines.is_empty() {
-        return Some(nearest);
+    let mut hops = all.split(|&byte| byte == b',').map(|hop| address(hop.trim_ascii())).rev();
+    hops.find(|hop| !hop.is_some_and(is_proxy)).flatten()
+}
+
+fn is_proxy(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.octets()[0] == 10)
+}
+
+fn is_office(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[..3] == [192, 0, 2],
+        IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
     }
-    for hop in all.split(|&byte| byte == b',').rev() {
-        nearest = address(hop.trim_ascii())?;
-        let is_ours = matches!(nearest, IpAddr::V4(address) if address.octets()[0] == 10);
-        if !is_ours {
-            break;
-        }
-    }
-    Some(nearest)
 }
 
 fn agrees(
@@ -143,19 +155,22 @@ fn agrees(
         let connection = Connection::plain(peer.parse().expect("an address"));
         request.extension(connection).body(()).expect("a request")
     };
-    let is_in = client.is_some_and(|address| match address {
-        IpAddr::V4(address) => address.octets()[..3] == [192, 0, 2],
-        IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
-    });
-    let (anywhere, bound) = (&GIVEN.anywhere, &GIVEN.bound);
+    let anywhere = &GIVEN.anywhere;
     match call(&layer, request(anywhere, PROXY)) {
         Outcome::Admitted(..) => assert!(is_https, "let in without the proxy's word"),
         Outcome::Refused(kind) => assert!(kind == RejectionKind::NotHttps && !is_https, "{kind}"),
     }
-    match call(&layer, request(bound, PROXY)) {
-        Outcome::Admitted(..) => assert!(is_https && is_in, "from {client:?}"),
-        Outcome::Refused(RejectionKind::WrongSource) => assert!(is_https && !is_in),
-        Outcome::Refused(kind) => assert!(kind == RejectionKind::NotHttps && !is_https, "{kind}"),
+    for ((blocks, is_in), bound) in BLOCKS.iter().zip(&GIVEN.bound) {
+        let is_in = client.is_some_and(is_in);
+        match call(&layer, request(bound, PROXY)) {
+            Outcome::Admitted(..) => assert!(is_https && is_in, "{client:?} in {blocks}"),
+            Outcome::Refused(RejectionKind::WrongSource) => {
+                assert!(is_https && !is_in, "{client:?} not in {blocks}");
+            }
+            Outcome::Refused(kind) => {
+                assert!(kind == RejectionKind::NotHttps && !is_https, "{kind}");
+            }
+        }
     }
     // From anybody else, the same words are worth nothing.
     match call(&layer, request(anywhere, "203.0.113.7:4711")) {
