@@ -288,7 +288,7 @@ async fn what_was_done_is_told_also_when_the_caller_has_gone() {
         let records = store.list(&a).await.unwrap();
         records.iter().map(|record| record.id.clone()).collect::<Vec<_>>()
     };
-    let (soon, grace) = (Duration::from_millis(1), Duration::from_secs(3_600));
+    let (soon, grace) = (Duration::from_millis(1), Duration::from_hours(1));
     let mut expected = Vec::new();
     let mut number = 0;
     macro_rules! leave {
