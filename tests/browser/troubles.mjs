@@ -50,6 +50,18 @@ test('mistakes are said beside their fields', async () => {
   await leave(page, '400');
 });
 
+test('who is quicker than the script loses no click', async () => {
+  const page = await visit('admin');
+  await page.route('**/script.js', async (route) => {
+    await new Promise((resolve) => { setTimeout(resolve, 1000); });
+    return route.continue();
+  });
+  await page.goto(`${base}/console/`, { waitUntil: 'commit' });
+  await press(page, 'Create API key');
+  await page.getByRole('dialog', { name: 'Create API key' }).waitFor();
+  await leave(page);
+});
+
 test('a hundred characters of emoji are a name', async () => {
   const page = await settled('emoji');
   const name = '🧑🏽‍🚀'.repeat(25);

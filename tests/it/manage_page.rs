@@ -229,7 +229,7 @@ async fn names_are_text_and_secrets_are_nowhere() {
         assert!(!page.replace("</bdi>", "").contains(inline), "{inline}");
     }
     assert_eq!(page.matches("<script").count(), 1);
-    assert!(page.contains(r#"<script src="script.js" defer></script>"#));
+    assert!(page.contains(r#"<script src="script.js" defer blocking="render"></script>"#));
 }
 
 #[tokio::test]
