@@ -5,10 +5,10 @@
 //! | --- | --- | --- |
 //! | `hash`, `pepper` | the presented text, after its form was checked; the pepper | nothing, but the digest when all is done |
 //! | `compare` | the stored digest, but its fingerprint and its last byte | nothing: the last byte differs, so it is known that the answer is no |
-//! | `accept`, `refuse`, the same `-peppered` | the presented text, the whole stored digest, the pepper | the fingerprint that is looked up; in `constant_time.supp`, the text's form and the answer |
+//! | `accept`, `refuse`, the same `-peppered` and `-any` | the presented text, the whole stored digest, the pepper | the fingerprint that is looked up; in `constant_time.supp`, the text's form and checksum, and the answer |
 //!
-//! What is public is so by design. A text's form (its length, that it is visible ASCII) is known to whoever
-//! sent it. A fingerprint is what stores index by and what logs show; the 24 bytes after it prove the key. The
+//! What is public is so by design. A text's form (its length, that it is visible ASCII, that its checksum is
+//! right) is known to whoever sent it; `-any` are the runs of a layer that takes texts without a checksum. A fingerprint is what stores index by and what logs show; the 24 bytes after it prove the key. The
 //! answer is what the client gets.
 //!
 //! The presented text comes with its form checked in `hash` and `pepper`, because between checking and
@@ -28,11 +28,12 @@ use tower_api_key::{
 use crate::call::{Inner, now};
 use crate::memcheck::{are_secret, classify, declassified, declassify, listens, reports};
 
-const KEY: &str = "acme_live_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN";
+/// As this crate makes them: with its checksum.
+const KEY: &str = "acme_live_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG1Ixjw9";
 const PEPPER: [u8; 32] = *b"thirty-two bytes from the vault.";
 
 /// The runs; the last three are controls.
-pub const RUNS: [&str; 10] = [
+pub const RUNS: [&str; 12] = [
     "hash",
     "pepper",
     "compare",
@@ -40,6 +41,8 @@ pub const RUNS: [&str; 10] = [
     "refuse",
     "accept-peppered",
     "refuse-peppered",
+    "accept-any",
+    "refuse-any",
     "equals",
     "early-exit",
     "table",
@@ -47,15 +50,17 @@ pub const RUNS: [&str; 10] = [
 
 /// Does one of the runs; `false` if there is none of that name.
 pub fn run(name: &str) -> bool {
-    let plain = Hashing::default;
+    let (plain, checked) = (Hashing::default, KeyFormat::default());
     match name {
         "hash" => hash(&plain()),
         "pepper" => hash(&peppered(classify)),
         "compare" => compare(),
-        "accept" => verify(&plain(), plain(), true),
-        "refuse" => verify(&plain(), plain(), false),
-        "accept-peppered" => verify(&peppered(|_| {}), peppered(classify), true),
-        "refuse-peppered" => verify(&peppered(|_| {}), peppered(classify), false),
+        "accept" => verify(&plain(), plain(), checked, true),
+        "refuse" => verify(&plain(), plain(), checked, false),
+        "accept-peppered" => verify(&peppered(|_| {}), peppered(classify), checked, true),
+        "refuse-peppered" => verify(&peppered(|_| {}), peppered(classify), checked, false),
+        "accept-any" => verify(&plain(), plain(), KeyFormat::Any, true),
+        "refuse-any" => verify(&plain(), plain(), KeyFormat::Any, false),
         "equals" => control(|ours, theirs| ours == theirs),
         "early-exit" => control(stops_at_the_first_difference),
         "table" => control(|ours, theirs| last_hex_digit(ours) == last_hex_digit(theirs)),
@@ -94,16 +99,15 @@ fn compare() {
     digest[31] ^= 0x80;
     let (store, record) = store(digest);
     classify(&record.digest.as_bytes()[8..31]);
-    let layer = ApiKeyLayer::new(store).with_key_format(KeyFormat::Any);
-    assert_eq!(answer(layer, request()), StatusCode::UNAUTHORIZED);
+    assert_eq!(answer(ApiKeyLayer::new(store), request()), StatusCode::UNAUTHORIZED);
 }
 
 /// Everything at once: `hashing` and `secret` are the same, but that the latter's pepper is marked.
-fn verify(hashing: &Hashing, secret: Hashing, is_known: bool) {
+fn verify(hashing: &Hashing, secret: Hashing, format: KeyFormat, is_known: bool) {
     let mut digest = *digest(hashing).as_bytes();
     digest[31] ^= u8::from(!is_known);
     let (store, record) = store(digest);
-    let layer = ApiKeyLayer::new(PublicFingerprints(store)).with_key_format(KeyFormat::Any);
+    let layer = ApiKeyLayer::new(PublicFingerprints(store)).with_key_format(format);
     let request = request();
     classify(request.headers()["api-key"].as_bytes());
     classify(record.digest.as_bytes());
