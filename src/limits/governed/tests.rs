@@ -85,31 +85,37 @@ fn of_ipv6_a_whole_network_is_one() {
 fn who_is_listened_to_again_takes_up_no_room() {
     let clock = FakeRelativeClock::default();
     let failures = Failures::new(a_minute(1), clock.clone());
+    let room = || {
+        let paused = failures.paused.read().unwrap();
+        (paused.until.len(), paused.tidied_at)
+    };
     for number in 0..1_000_u32 {
         failures.failed(IpAddr::V4(number.into()));
     }
-    assert_eq!(failures.paused.read().unwrap().until.len(), 1_000);
-    clock.advance(Duration::from_secs(61));
-    // Looked for when they have doubled, not each time.
+    assert_eq!(room(), (1_000, 1_024), "looked for when they have doubled, not each time");
+    clock.advance(Duration::from_mins(1));
     for number in 0..100_u32 {
         failures.failed(IpAddr::V4((1 << 20 | number).into()));
     }
-    assert!(failures.paused.read().unwrap().until.len() <= 100);
+    assert_eq!(room(), (100, FEW));
 }
 
 #[test]
-fn counts_that_are_whole_again_are_dropped() {
-    let clock = FakeRelativeClock::default();
-    let counts = Counts::new(a_minute(1), clock.clone());
-    for number in 0..20_000_u32 {
-        let _ = counts.take(&number);
-    }
-    clock.advance(Duration::from_hours(1));
-    for _ in 0..NOW_AND_THEN {
+fn counts_that_are_whole_again_are_dropped_now_and_then_if_they_are_many() {
+    for (counted, left) in [(10_000, 10_000), (10_001, 0)] {
+        let clock = FakeRelativeClock::default();
+        let counts = Counts::new(a_minute(1), clock.clone());
+        for number in 0..counted {
+            let _ = counts.take(&number);
+        }
+        clock.advance(Duration::from_hours(1));
+        for _ in 1..NOW_AND_THEN {
+            counts.tidy();
+        }
+        assert_eq!(counts.limiter.len(), counted);
         counts.tidy();
-        let _ = counts.take(&0);
+        assert_eq!(counts.limiter.len(), left);
     }
-    assert_eq!(counts.limiter.len(), 1);
 }
 
 proptest! {
