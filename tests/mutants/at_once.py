@@ -26,6 +26,7 @@ import tree_sitter_rust
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = pathlib.Path(sys.argv[1]).resolve()
+ARGUED = ROOT / "tests/mutants/argued.txt"
 TREE = OUT / "tree"
 PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
 # But for the models of all interleavings, which take half a minute.
@@ -58,6 +59,11 @@ class Mutant:
         self.returns = (said["function"] or {}).get("return_type", "")
         self.is_alone = False
         self.error = None
+
+    @property
+    def without_place(self):
+        """The name, but for line and column, which move."""
+        return re.sub(r":\d+:\d+: ", ": ", self.name, count=1)
 
     @property
     def chosen(self):
@@ -326,8 +332,11 @@ def survivors(program, mutants, arguments, what, at_once=os.cpu_count(), tries=1
 
 def main():
     listed = subprocess.run(["cargo", "mutants", "--list", "--json"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    mutants = [Mutant(number, said) for number, said in enumerate(json.loads(listed.stdout))
-               if not sys.argv[2:] or said["file"] in sys.argv[2:]]
+    mutants = [Mutant(number, said) for number, said in enumerate(json.loads(listed.stdout))]
+    if sys.argv[2:]:
+        # Whether those that are argued are still missed is asked when all are run.
+        argued = ARGUED.read_text().splitlines()
+        mutants = [m for m in mutants if m.file in sys.argv[2:] and m.without_place not in argued]
     for file in sys.argv[2:]:
         if all(mutant.file != file for mutant in mutants):
             sys.exit(f"{file} has no mutant: is it still there, and in .cargo/mutants.toml?")
