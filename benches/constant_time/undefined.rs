@@ -8,8 +8,9 @@
 //! | `accept`, `refuse`, the same `-peppered` and `-any` | the presented text, the whole stored digest, the pepper | the fingerprint that is looked up; in `constant_time.supp`, the text's form and checksum, and the answer |
 //!
 //! What is public is so by design. A text's form (its length, that it is visible ASCII, that its checksum is
-//! right) is known to whoever sent it; `-any` are the runs of a layer that takes texts without a checksum. A fingerprint is what stores index by and what logs show; the 24 bytes after it prove the key. The
-//! answer is what the client gets.
+//! right) is known to whoever sent it; `-any` are the runs of a layer that takes texts without a checksum. A
+//! fingerprint is what stores index by and what logs show; the 24 bytes after it prove the key. The answer is
+//! what the client gets.
 //!
 //! The presented text comes with its form checked in `hash` and `pepper`, because between checking and
 //! hashing nothing of this program runs in the layer.

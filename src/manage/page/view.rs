@@ -80,7 +80,8 @@ pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
                 title { "API Keys" @if let Some(service) = frame.service { " · " (service) } }
                 link rel="icon" href="icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="style.css";
-                // Nothing is there to be pressed before the script is there to hear of it.
+                // Nothing is there to be pressed before the script is there to hear of it, in browsers that
+                // know `blocking`.
                 script src="script.js" defer blocking="render" {}
             }
             body {
