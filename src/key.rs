@@ -24,8 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::record::{Environment, Hint, InvalidText, KeyPrefix};
 
-/// The longest key text that is looked at, in bytes. Longer ones are refused before any hashing, so
-/// that a large header cannot be used to burn CPU.
+/// The longest key text that is looked at, in bytes. Longer ones are never hashed themselves, so that a
+/// large header cannot be used to burn CPU.
 pub const MAX_KEY_LENGTH: usize = 256;
 
 /// Random base62 digits in a key: 62^43 > 2^256.

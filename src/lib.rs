@@ -64,7 +64,8 @@
 //! [`KeyVerifier`]), `verify/search.rs` (under which digests), [`key`], [`digest`], `policy.rs`, [`limits`],
 //! `identity.rs`, `rejection.rs`. Around it: `record.rs`, `clock.rs`, `network.rs`, `logged.rs`, [`usage`],
 //! `upgrades.rs`, [`ends`], `events.rs`, `metrics.rs`, [`leaks`], [`store`] and its leaves, [`manage`] with its
-//! two surfaces, `api` and `page`; for services, `axum.rs`, `tls.rs` and `testing.rs`. Why it is so:
+//! two surfaces, `api` and `page`; for services, `axum.rs`, `tls.rs` and `testing.rs`; for operators, the program in
+//! `src/bin`. Why it is so:
 //! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
 //! [`docs::stores`]; many processes: [`docs::replicas`]; which standards it keeps, and which tests say so:
 //! [`docs::standards`].

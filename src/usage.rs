@@ -30,14 +30,14 @@
 //!   scope; and with a key that was deleted, regenerated or rotated, which is put down to the key that
 //!   it was. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
 //! * When and from where a key was last used, and a hash of the `User-Agent`: those of the first request
-//!   of an interval, so at most one interval older than the last one. The address is the socket's peer
-//!   or, behind [`TrustedProxies`](crate::TrustedProxies), the one that they say.
+//!   of an interval, so at most one interval older than the last one; without a cache, over a store that
+//!   makes a new record for each request, those of the last. The address is the socket's peer or, behind [`TrustedProxies`](crate::TrustedProxies), the one that they say.
 //!
 //! # What it costs, and what it may lose
 //!
 //! A request adds one to a count beside the record that it holds already; the first of an interval also
 //! takes a short lock. Once in an [interval](UsageSettings::with_interval) all counts are
-//! written in one call, so the store shows them that much later. They are no accounts: what was not
+//! written, a thousand keys in one call, so the store shows them that much later. They are no accounts: what was not
 //! written is lost when the process is killed, and a write that failed after it was done is counted
 //! twice. While the store is down they are kept, for [so many keys](UsageSettings::with_most_keys) at the
 //! most; those beyond are not counted, and the log says how many.

@@ -240,6 +240,7 @@ impl<S: KeyRegistry> CachedStore<S> {
             }
             Err(error) => {
                 tracing::warn!(
+                    target: "tower_api_key",
                     error = &error as &dyn std::error::Error,
                     "the whole cache was dropped: what a write has changed could not be read"
                 );
