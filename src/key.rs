@@ -179,6 +179,7 @@ impl fmt::Debug for KeyText<'_> {
 
 /// Which key texts the layer looks up at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyFormat {
     /// Keys that end in the checksum that this crate puts there, of any prefix. A typo is refused
     /// without a lookup, and so are 4,294,967,295 in 4,294,967,296 keys of other systems.

@@ -15,7 +15,7 @@
 //! println!("Your API key, shown only now: {}", issued.reveal().as_str());
 //!
 //! // Verification: put the layer in front of any tower service.
-//! let layer = ApiKeyLayer::new(store);
+//! let layer = ApiKeyLayer::new(store).with_environment("live".parse()?);
 //! # let _ = layer;
 //! # Ok(()) }
 //! ```

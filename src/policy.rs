@@ -10,8 +10,19 @@ use crate::rejection::RejectionKind;
 /// What a service asks of a key beside being live.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
-    pub(crate) environment: Option<Environment>,
-    pub(crate) scope: Option<Scope>,
+    pub(crate) environment: Here,
+    /// All of them.
+    pub(crate) scopes: Vec<Scope>,
+}
+
+/// Which environment this is, for keys that are bound to one.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Here {
+    /// None of theirs: who forgets to say it refuses too much, not too little.
+    #[default]
+    Unsaid,
+    In(Environment),
+    Anywhere,
 }
 
 impl Policy {
@@ -32,7 +43,7 @@ impl Policy {
         if !record.sources.is_anywhere() && !from().is_some_and(|from| record.sources.allow(from)) {
             return Err(RejectionKind::WrongSource);
         }
-        if self.scope.as_ref().is_some_and(|scope| !record.scopes.contains(scope)) {
+        if !self.scopes.iter().all(|scope| record.scopes.contains(scope)) {
             return Err(RejectionKind::MissingScope);
         }
         Ok(())
@@ -41,9 +52,11 @@ impl Policy {
     /// A key that is bound to an environment works in that one only; a key that is bound to none
     /// works in all.
     fn is_of_this_environment(&self, record: &KeyRecord) -> bool {
-        match (&self.environment, &record.environment) {
-            (Some(ours), Some(its)) => ours == its,
-            (None, _) | (_, None) => true,
+        let Some(its) = &record.environment else { return true };
+        match &self.environment {
+            Here::Unsaid => false,
+            Here::In(ours) => ours == its,
+            Here::Anywhere => true,
         }
     }
 }

@@ -53,8 +53,9 @@ pub enum RejectionKind {
     /// The key has expired.
     #[error("expired key")]
     ExpiredKey,
-    /// The key is for another environment.
-    #[error("key of another environment")]
+    /// The key is for another environment than the one that
+    /// [`with_environment`](crate::ApiKeyLayer::with_environment) named, or none was named.
+    #[error("key of another environment (with_environment names the layer's)")]
     WrongEnvironment,
     /// The key may not be used from where the request came from, or that is not known.
     #[error("key used from an address that it is not for")]

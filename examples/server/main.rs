@@ -119,7 +119,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let names = Names::new(https.local_addr()?, http.local_addr()?, flags.public_host);
     let mcp = Mcp::new(&webhooks, Arc::clone(&store), &names);
     let usage = Usage::collect(Arc::clone(&store), UsageSettings::default());
-    let layer = ApiKeyLayer::new(store).with_usage(&usage);
+    let layer = ApiKeyLayer::new(store).with_environment("live".parse()?).with_usage(&usage);
     let api = api::router(webhooks);
     let behind_tls = protected(&api, &mcp, layer.clone().with_transport(Transport::tls()));
     // The console is open, to be signed in to; everything else is not.

@@ -467,7 +467,7 @@ impl World {
         if !self.is_live(key) {
             return Err(RejectionKind::ExpiredKey);
         }
-        if call.environment.is_some_and(|ours| key.environment.is_some_and(|its| its != ours)) {
+        if key.environment.is_some() && key.environment != call.environment {
             return Err(RejectionKind::WrongEnvironment);
         }
         let is_from_office = match (call.rule, call.peer) {

@@ -28,10 +28,9 @@ use crate::rejection::Refusal;
 /// `POST` answers 204 when the key is dead, on every replica; the next call with it is a 401. `GET` and all
 /// else is 405, so that following a link ends nothing. While the store is down it is a 503: try again.
 ///
-/// Any key that the layer in front lets in can end itself. Where that one wants a
-/// [scope](crate::ApiKeyLayer::with_required_scope) or is of an
-/// [environment](crate::ApiKeyLayer::with_environment), others cannot: mount this behind a layer that asks
-/// for as little as can be.
+/// Any key that the layer in front lets in can end itself, and no other: mount this behind a layer that asks
+/// for as little as can be, no [scope](crate::ApiKeyLayer::with_required_scope), and takes the keys of
+/// [any environment](crate::ApiKeyLayer::with_any_environment).
 pub fn self_revoke<S>(manager: KeyManager) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,

@@ -38,7 +38,9 @@ impl NewKey {
         }
     }
 
-    /// Binds the key to an environment, which becomes part of its text.
+    /// Binds the key to an environment, which becomes part of its text: it works where
+    /// [`ApiKeyLayer::with_environment`](crate::ApiKeyLayer::with_environment) names that one, or
+    /// `with_any_environment` takes all.
     pub fn with_environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self

@@ -15,6 +15,7 @@ use crate::events::KeyEvents;
 use crate::extract::Places;
 use crate::key::KeyFormat;
 use crate::limits::{AttemptLimit, KeyLimit, Limits};
+use crate::policy::Here;
 use crate::record::{Environment, InvalidText, Scope};
 use crate::store::KeyStore;
 use crate::transport::Transport;
@@ -103,14 +104,23 @@ impl ApiKeyLayer {
     }
 
     /// The environment of this service: keys that are bound to another are refused like unknown ones.
+    /// Unless it is said, so are all that are bound to any. A key that is bound to none works everywhere.
     pub fn with_environment(self, environment: Environment) -> Self {
-        self.with(|guard| guard.verifier.policy.environment = Some(environment))
+        self.with(|guard| guard.verifier.policy.environment = Here::In(environment))
     }
 
-    /// The scope that a key needs for the whole of this service; a valid key without it gets 403. For a
-    /// part of it, put [`require_scope`](super::require_scope) around that part.
+    /// Takes the keys of every environment, for a service that looks at
+    /// [`Identity::environment`](crate::Identity::environment) itself: one that has test data beside the
+    /// real, or a gateway.
+    pub fn with_any_environment(self) -> Self {
+        self.with(|guard| guard.verifier.policy.environment = Here::Anywhere)
+    }
+
+    /// A scope that a key needs for the whole of this service; a valid key without it gets 403. Said
+    /// twice, it needs both. For a part of the service, put [`require_scope`](super::require_scope)
+    /// around that part.
     pub fn with_required_scope(self, scope: Scope) -> Self {
-        self.with(|guard| guard.verifier.policy.scope = Some(scope))
+        self.with(|guard| guard.verifier.policy.scopes.push(scope))
     }
 
     /// What refusals look like: [`Json`](super::Json), [`ProblemDetails`](super::ProblemDetails) or

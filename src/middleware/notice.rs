@@ -135,7 +135,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// Rounded up: who waits for so long has waited long enough.
 fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 § 5.6.7), or `None` past the year 9999.

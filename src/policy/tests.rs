@@ -32,11 +32,14 @@ fn with_scopes(scopes: &str) -> KeyRecord {
 }
 
 fn in_environment(environment: &str) -> Policy {
-    Policy { environment: Some(environment.parse().unwrap()), ..Policy::default() }
+    Policy { environment: Here::In(environment.parse().unwrap()), ..Policy::default() }
 }
 
-fn wanting(scope: &str) -> Policy {
-    Policy { scope: Some(scope.parse().unwrap()), ..Policy::default() }
+fn wanting(scopes: &str) -> Policy {
+    Policy {
+        scopes: scopes.split(' ').map(|scope| scope.parse().unwrap()).collect(),
+        ..Policy::default()
+    }
 }
 
 /// For records that cannot expire.
@@ -99,8 +102,18 @@ fn a_key_that_is_bound_to_no_environment_passes_in_all() {
 }
 
 #[test]
-fn a_service_of_no_environment_takes_the_keys_of_all() {
-    assert_eq!(Policy::default().check(&of_environment("test"), no_clock, nowhere), Ok(()));
+fn a_service_that_names_no_environment_takes_keys_that_are_bound_to_none() {
+    assert_eq!(Policy::default().check(&record(), no_clock, nowhere), Ok(()));
+    let bound = Policy::default().check(&of_environment("test"), no_clock, nowhere);
+    assert_eq!(bound, Err(RejectionKind::WrongEnvironment));
+}
+
+#[test]
+fn a_service_of_all_environments_takes_the_keys_of_each() {
+    let policy = Policy { environment: Here::Anywhere, ..Policy::default() };
+    for record in [record(), of_environment("live"), of_environment("test")] {
+        assert_eq!(policy.check(&record, no_clock, nowhere), Ok(()));
+    }
 }
 
 #[test]
@@ -136,16 +149,28 @@ fn a_key_without_the_very_scope_is_refused() {
 }
 
 #[test]
+fn a_key_needs_every_scope_that_is_wanted() {
+    for (scopes, expected) in [
+        ("a b", Ok(())),
+        ("a b c", Ok(())),
+        ("a", Err(RejectionKind::MissingScope)),
+        ("b", Err(RejectionKind::MissingScope)),
+        ("", Err(RejectionKind::MissingScope)),
+    ] {
+        let said = wanting("a b").check(&with_scopes(scopes), no_clock, nowhere);
+        assert_eq!(said, expected, "{scopes}");
+    }
+}
+
+#[test]
 fn a_service_that_wants_no_scope_takes_keys_with_any() {
     assert_eq!(Policy::default().check(&with_scopes("webhooks:write"), no_clock, nowhere), Ok(()));
 }
 
 #[test]
 fn expiry_is_judged_before_the_environment_and_that_before_the_scope() {
-    let policy = Policy {
-        environment: Some("live".parse().unwrap()),
-        scope: Some("bookings:read".parse().unwrap()),
-    };
+    let policy =
+        Policy { environment: Here::In("live".parse().unwrap()), ..wanting("bookings:read") };
     let check = |record: &KeyRecord| policy.check(record, || at(END), nowhere);
     let mut record = KeyRecord { expires_at: Some(at(END)), ..of_environment("test") };
     assert_eq!(check(&record), Err(RejectionKind::ExpiredKey));

@@ -210,9 +210,18 @@ impl<S: KeyRegistry> CachedStore<S> {
         &self,
         write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.write_of(Touched::Anything, write).await
+    }
+
+    /// As [`write`](Self::write), where it is known what it can touch at the most.
+    async fn write_of<T: Send + 'static>(
+        &self,
+        touched: Touched,
+        write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let cached = self.clone();
         let task = tokio::spawn(async move {
-            let doubt = Doubt { flights: &cached.flights, settled: false };
+            let doubt = Doubt { flights: &cached.flights, touched };
             let written = write.await;
             // Also after an error: the store may have done it all the same.
             cached.catch_up(doubt).await;
@@ -235,14 +244,14 @@ impl<S: KeyRegistry> CachedStore<S> {
         let latest = match changes.await {
             Ok(changes) => {
                 self.flights.forget_changes(&changes);
-                doubt.settled = true;
+                doubt.touched = Touched::Nothing;
                 changes.latest()
             }
             Err(error) => {
                 tracing::warn!(
                     target: "tower_api_key",
                     error = &error as &dyn std::error::Error,
-                    "the whole cache was dropped: what a write has changed could not be read"
+                    "what a write has changed could not be read: all that it may be has left the cache"
                 );
                 return;
             }
@@ -253,16 +262,29 @@ impl<S: KeyRegistry> CachedStore<S> {
 }
 
 /// While it lasts, something may have been written that is cached as it was before. Unless that is
-/// settled, everything goes: also when the write panics, or its runtime is shut down under it.
+/// settled, it goes: also when the write panics, or its runtime is shut down under it.
 struct Doubt<'a> {
     flights: &'a Flights,
-    settled: bool,
+    touched: Touched,
+}
+
+/// What may be cached as it was before a write.
+enum Touched {
+    Nothing,
+    These([Fingerprint; 2]),
+    Anything,
 }
 
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
-        if !self.settled {
-            self.flights.forget_all();
+        match self.touched {
+            Touched::Nothing => {}
+            Touched::These(fingerprints) => {
+                for fingerprint in fingerprints {
+                    self.flights.forget(fingerprint);
+                }
+            }
+            Touched::Anything => self.flights.forget_all(),
         }
     }
 }
@@ -335,7 +357,11 @@ impl<S: KeyRegistry> KeyRegistry for CachedStore<S> {
         at: SystemTime,
     ) -> Result<Written<Arc<KeyRecord>>, StoreError> {
         let (store, account, id) = (Arc::clone(&self.store), account.clone(), id.clone());
-        self.write(async move { store.rehash(&account, &id, old, digest, at).await }).await
+        // A request may bring this about, and an outage must not cost all other keys their memory. What
+        // others wrote meanwhile is still to be heard of by the next write, as it was before this one.
+        let touched = Touched::These([old, digest.fingerprint()]);
+        self.write_of(touched, async move { store.rehash(&account, &id, old, digest, at).await })
+            .await
     }
 
     async fn rotate(

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::digest::Hashing;
 use crate::identity::Identity;
 use crate::key::{KeyFormat, KeyText};
+use crate::policy::Here;
 use crate::record::{Environment, Scope};
 use crate::rejection::{Rejection, RejectionKind};
 use crate::store::KeyStore;
@@ -78,15 +79,22 @@ impl KeyVerifier {
         self
     }
 
-    /// Refuses keys that are bound to another environment.
+    /// Refuses keys that are bound to another environment; unless it is said, all that are bound to any.
     pub fn with_environment(mut self, environment: Environment) -> Self {
-        self.0.policy.environment = Some(environment);
+        self.0.policy.environment = Here::In(environment);
         self
     }
 
-    /// Refuses keys without the scope.
+    /// Takes the keys of every environment, for who looks at
+    /// [`Identity::environment`](crate::Identity::environment) itself.
+    pub fn with_any_environment(mut self) -> Self {
+        self.0.policy.environment = Here::Anywhere;
+        self
+    }
+
+    /// Refuses keys without the scope; said twice, those without both.
     pub fn with_required_scope(mut self, scope: Scope) -> Self {
-        self.0.policy.scope = Some(scope);
+        self.0.policy.scopes.push(scope);
         self
     }
 

@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::{
-    ApiKeyLayer, CacheSettings, CachedStore, Clock as _, Day, Entry, Fingerprint, Found,
+    ApiKeyLayer, CacheSettings, CachedStore, Clock as _, Day, Entry, Fingerprint, Found, KeyDigest,
     KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, Lookup, ManualClock, MemoryStore,
     Monotonic, StoreError, SystemClock, Transport, Use, Written,
 };
@@ -62,6 +62,10 @@ impl Bench {
 
     async fn find(&self, record: &KeyRecord) -> Found {
         soon(self.cached.find(record.fingerprint())).await
+    }
+
+    async fn find_by(&self, digest: &KeyDigest) -> Found {
+        soon(self.cached.find(digest.fingerprint())).await
     }
 
     /// Whether the cache answers by itself. Asks nobody else.
@@ -631,6 +635,31 @@ async fn everything_is_dropped_when_nobody_knows_what_has_changed() {
         let third = bench.cached_key().await;
         bench.write_something().await;
         assert!(bench.is_known(&third), "and afterwards writes drop only what they touched");
+    }
+}
+
+/// A request brings it about, by a key that is filed under an older digest.
+#[tokio::test]
+async fn a_rehash_in_an_outage_drops_that_key_and_nothing_else() {
+    for end in [End::Fails, End::TimesOut, End::Panics] {
+        let bench = Bench::new();
+        let (key, other) = (bench.cached_key().await, bench.cached_key().await);
+        let elsewhere = bench.cached_key().await;
+        bench.delete_elsewhere(&elsewhere).await;
+        bench.behind.write(Plan::ends(end));
+        bench.behind.changes(Plan::ends(end));
+        let today = KeyDigest::from_bytes([1; 32]);
+        assert!(bench.find_by(&today).await.unwrap().is_none());
+        let (id, old) = (&key.id, key.fingerprint());
+        let _ = bench.cached.rehash(&key.account, id, old, today.clone(), time(1)).await;
+        assert!(!bench.is_known(&key) && !bench.knows(today.fingerprint()));
+        assert!(bench.is_known(&other), "what a rehash cannot have touched");
+        assert!(is_live(&bench.find_by(&today).await), "it was done all the same");
+
+        bench.behind.write(Plan::default());
+        bench.behind.changes(Plan::default());
+        bench.write_something().await;
+        assert!(is_ended(&bench.find(&elsewhere).await), "what others wrote is not missed");
     }
 }
 

@@ -373,10 +373,24 @@ async fn environment_and_scope_are_policy() {
     let response = ask(open(store.clone()).with_environment("test".parse().unwrap())).await;
     assert_eq!(kind(&response), Some(RejectionKind::WrongEnvironment));
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    let layer = open(store.clone()).with_required_scope("bookings:read".parse().unwrap());
-    assert_eq!(ask(layer).await.status(), StatusCode::OK);
-    let response = ask(open(store).with_required_scope("bookings:write".parse().unwrap())).await;
+    // Who forgot to say where this is lets no key in that is for some place.
+    let response = ask(open(store.clone())).await;
+    assert_eq!(kind(&response), Some(RejectionKind::WrongEnvironment));
+
+    let anywhere = open(store).with_any_environment();
+    let layer = anywhere.clone().with_required_scope("bookings:read".parse().unwrap());
+    assert_eq!(ask(layer.clone()).await.status(), StatusCode::OK);
+    let response = ask(anywhere.with_required_scope("bookings:write".parse().unwrap())).await;
     assert_eq!(kind(&response), Some(RejectionKind::MissingScope));
+    // One scope more takes nothing from the first, whichever came first.
+    let both = layer.with_required_scope("bookings:write".parse().unwrap());
+    let more = both.clone().with_required_scope("bookings:read".parse().unwrap());
+    for layer in [both.clone(), more] {
+        assert_eq!(kind(&ask(layer).await), Some(RejectionKind::MissingScope));
+    }
+    let verifier = both.verifier().with_required_scope("bookings:read".parse().unwrap());
+    let refused = verifier.verify(&key).await.unwrap_err();
+    assert_eq!(refused.kind(), RejectionKind::MissingScope);
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     assert!(response.headers().get("www-authenticate").is_none());
 }

@@ -22,7 +22,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "thiserror tokio tracing",
     ),
     ("verify/search", "digest record rejection store", "thiserror"),
-    ("verify/direct", "clock digest identity key record rejection store verify", "futures_util"),
+    (
+        "verify/direct",
+        "clock digest identity key policy record rejection store verify",
+        "futures_util",
+    ),
     ("key", "record", "crc32fast zeroize"),
     ("digest", "key", "hex sha2 subtle"),
     ("digest/hashing", "digest key record", "hmac sha2 zeroize"),
@@ -120,7 +124,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/postgres/row", "digest record store", "hex sqlx thiserror tracing"),
     (
         "middleware/layer",
-        "clock digest events extract key limits middleware record store transport upgrades usage verify",
+        "clock digest events extract key limits middleware policy record store transport upgrades usage verify",
         "tower_layer tracing",
     ),
     (

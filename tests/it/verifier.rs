@@ -88,7 +88,8 @@ async fn a_caller_is_what_the_record_says() {
     let manager = manager.with_clock(ManualClock::at(time(0)));
     let issued = manager.create(&account("a"), new).await.unwrap();
     let record = issued.record().clone();
-    let verifier = KeyVerifier::new(store).with_clock(ManualClock::at(time(0)));
+    let verifier =
+        KeyVerifier::new(store).with_any_environment().with_clock(ManualClock::at(time(0)));
     let caller = verifier.verify(&text(issued)).await.unwrap();
     assert_eq!(caller.account(), &record.account);
     assert_eq!(caller.key_id(), &record.id);

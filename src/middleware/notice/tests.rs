@@ -126,3 +126,15 @@ fn times_past_the_year_9999_are_not_written() {
     assert_eq!(http_date(at(253_402_300_799)).unwrap(), "Fri, 31 Dec 9999 23:59:59 GMT");
     assert_eq!(http_date(at(253_402_300_800)), None);
 }
+
+#[test]
+fn who_is_never_to_come_again_is_not_told_to_come_in_a_second() {
+    let limited = |retry_after| {
+        let limited = Limited { retry_after, standing: None };
+        Rejection::from(RejectionKind::RateLimited).with_source(limited)
+    };
+    let said = |retry_after| headers(&Notices::default().of_refused(&limited(retry_after)));
+    let never = u64::MAX.to_string();
+    assert_eq!(said(Duration::MAX), pairs(&[("retry-after", &never)]));
+    assert_eq!(said(Duration::from_millis(1_001)), pairs(&[("retry-after", "2")]));
+}
