@@ -140,7 +140,9 @@ pub use events::{Exposure, KeyEvent, KeyEvents};
 pub use extract::API_KEY;
 pub use identity::Identity;
 pub use key::{ApiKey, KeyFormat, KeyText, RevealedKey};
-pub use manage::{DEFAULT_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, Principal};
+pub use manage::{
+    DEFAULT_KEY_LIMIT, EXPIRED_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, Principal,
+};
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use metrics::Metrics;

@@ -63,6 +63,14 @@ use crate::store::{Day, KeyRegistry, KeyUsage};
 /// Active keys an account may have, unless the manager is told otherwise.
 pub const DEFAULT_KEY_LIMIT: usize = 25;
 
+/// Expired keys an account may list before none is made that would be one more of them: no
+/// [creation](KeyManager::create) of a key that expires, no [rotation](KeyManager::rotate) with a grace.
+///
+/// They stay listed until they are deleted and do not count towards the cap, so that without this a program
+/// whose keys live for a second would make every look at the list slower than the last. It is no exact number:
+/// the list is looked at before the key is written, and what is under way then is done.
+pub const EXPIRED_KEY_LIMIT: usize = 1_000;
+
 /// What an account can do with its keys.
 #[derive(Clone)]
 pub struct KeyManager {

@@ -60,6 +60,8 @@
 //!   before answers 200 with the key as it is and without its secret, which was shown once. With
 //!   another environment, scopes or expiry it is 409; the name is not looked at, since it may have been
 //!   changed. Where the first key was deleted since, a new one is made, with the same id.
+//! * An account that has as many active keys as it may have is told so with 409, and so is one that lists
+//!   [too many](crate::EXPIRED_KEY_LIMIT) expired keys, when it asks for one that expires or for a grace.
 //! * A client that goes away in the middle of a creation leaves no key, or one that is listed: it can
 //!   be deleted there, or its creation repeated.
 //! * Every answer is `Cache-Control: no-store`.

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use tracing::instrument::WithSubscriber as _;
 
 use super::new_key::expiry;
-use super::{IssuedKey, KeyManager, ManageError, NewKey, generate};
+use super::{EXPIRED_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, generate};
 use crate::events::KeyEvent;
 use crate::record::{AccountId, Actor, KeyId, KeyName, KeyRecord};
 use crate::store::{NewSecret, StoreError, Written};
@@ -25,7 +25,8 @@ impl KeyManager {
     /// # Errors
     ///
     /// [`LimitReached`](ManageError::LimitReached) at the cap, [`InvalidExpiry`](ManageError::InvalidExpiry)
-    /// unless the expiry is ahead and before the year 10000, with an idempotency key
+    /// unless the expiry is ahead and before the year 10000, for a key that expires
+    /// [`TooManyExpired`](ManageError::TooManyExpired), with an idempotency key
     /// [`AlreadyMade`](ManageError::AlreadyMade) and [`Reused`](ManageError::Reused), and what every call
     /// may return: [`Store`](ManageError::Store) and, where a key is made,
     /// [`Randomness`](ManageError::Randomness).
@@ -36,6 +37,9 @@ impl KeyManager {
             // First, because what was wanted then may be wrong now: an expiry that has come, a full account.
             manager.refuse_repeat(&account, &new).await?;
             let new = new.settled(now)?;
+            if new.expires_at.is_some() {
+                manager.refuse_more_expired(&account, now).await?;
+            }
             for _ in 0..ATTEMPTS {
                 let issued = manager.draft(&account, &new, now)?;
                 let inserted = manager.registry.insert(Arc::clone(&issued.record), manager.limit);
@@ -60,6 +64,18 @@ impl KeyManager {
             None => Ok(()),
             Some(earlier) => Err(new.made_before(earlier)),
         }
+    }
+
+    /// An error while the account lists too many expired keys for one more. Beside the write and not in it:
+    /// the cost of a list wants a bound, and no exact one.
+    async fn refuse_more_expired(
+        &self,
+        account: &AccountId,
+        now: SystemTime,
+    ) -> Result<(), ManageError> {
+        let listed = self.list(account).await?;
+        let expired = listed.iter().filter(|key| key.is_expired(now)).count();
+        if expired < EXPIRED_KEY_LIMIT { Ok(()) } else { Err(ManageError::TooManyExpired) }
     }
 
     /// Makes the account's first key, if it never had one; of any number of calls at once, one makes
@@ -162,6 +178,7 @@ impl KeyManager {
     /// [`LimitReached`](ManageError::LimitReached) when the account would then have more active keys than
     /// its limit: with a grace, when there is no room for both; with a grace of zero, which takes no room,
     /// only where the limit was lowered below the number of keys that are active;
+    /// [`TooManyExpired`](ManageError::TooManyExpired) with a grace, which leaves an expired key behind;
     /// [`InvalidExpiry`](ManageError::InvalidExpiry) when the grace ends past the year
     /// 9999; and as [`create`](Self::create).
     pub async fn rotate(
@@ -179,6 +196,9 @@ impl KeyManager {
                 Duration::ZERO => None,
                 grace => Some(expiry(now.checked_add(grace))?),
             };
+            if ends.is_some() {
+                manager.refuse_more_expired(&account, now).await?;
+            }
             for _ in 0..ATTEMPTS {
                 let issued = manager.draft(&account, &new, now)?;
                 let successor = Arc::clone(&issued.record);

@@ -18,6 +18,13 @@ pub enum ManageError {
         /// The cap.
         limit: usize,
     },
+    /// The account lists as many [expired keys](super::EXPIRED_KEY_LIMIT) as it may, and this would be another
+    /// one some day.
+    #[error(
+        "an account may list at most {} expired keys: delete some of them first",
+        super::EXPIRED_KEY_LIMIT
+    )]
+    TooManyExpired,
     /// The key is to end in the past, or too far ahead.
     #[error("a key must end in the future, and before the year 10000")]
     InvalidExpiry,

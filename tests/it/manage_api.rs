@@ -20,7 +20,7 @@ use tower_api_key::{
 };
 
 use crate::servers::folder::Folder;
-use crate::support::{Log, account, digest, exchange, named, request, text, time};
+use crate::support::{Log, account, digest, exchange, file_expired, named, request, text, time};
 
 /// Signed in is who says so: the authentication is the service's, and not what is tested.
 struct Header(Principal);
@@ -315,6 +315,23 @@ async fn what_is_not_as_documented_is_refused_by_name_and_changes_nothing() {
     }
     let list = api.call("GET", "/api-keys", None).await.body;
     assert_eq!(list["data"], json!([record(&key)]), "nothing has changed");
+}
+
+#[tokio::test]
+async fn who_lists_a_thousand_expired_keys_is_told_to_delete_some() {
+    let api = Api::new();
+    let key = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}/rotate", key["id"].as_str().unwrap());
+    file_expired(&api.store, &account("a"), time(0), 1_000).await;
+    let ending = json!({ "name": "x", "expires_at": "2031-01-31T09:30:00Z" });
+    for (path, body) in [("/api-keys", ending), (path.as_str(), json!({ "grace_seconds": 60 }))] {
+        let refused = api.call("POST", path, Some(body)).await;
+        assert_refused(&refused, 409, None);
+        let message = refused.body["message"].as_str().unwrap();
+        assert!(message.contains("1000 expired API keys: delete some"), "{message}");
+    }
+    let again = api.call("POST", &path, Some(json!({ "grace_seconds": 0 }))).await;
+    assert_eq!(again.status, 201, "{}", again.body);
 }
 
 #[tokio::test]

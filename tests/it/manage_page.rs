@@ -10,9 +10,9 @@ use tower::ServiceExt as _;
 use tower_api_key::axum::protect;
 use tower_api_key::manage::Principal;
 use tower_api_key::manage::page::{KeysPage, guarded};
-use tower_api_key::{ApiKeyLayer, KeyManager, MemoryStore, Transport};
+use tower_api_key::{ApiKeyLayer, KeyManager, ManualClock, MemoryStore, Transport};
 
-use crate::support::{Log, account, named, text};
+use crate::support::{Log, account, file_expired, named, text, time};
 
 /// Signed in is who says so.
 struct Visitor(Principal);
@@ -230,6 +230,20 @@ async fn names_are_text_and_secrets_are_nowhere() {
     }
     assert_eq!(page.matches("<script").count(), 1);
     assert!(page.contains(r#"<script src="script.js" defer blocking="render"></script>"#));
+}
+
+#[tokio::test]
+async fn who_has_a_thousand_expired_keys_reads_why_no_more_are_made() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let manager = manager.with_clock(ManualClock::at(time(0)));
+    let shown = async || ask(&site(&manager), "GET", "/keys/", &[SIGNED_IN]).await.body;
+    file_expired(&store, &account("a"), time(0), 999).await;
+    assert!(!shown().await.contains("expired keys"));
+    file_expired(&store, &account("a"), time(0), 1).await;
+    let page = shown().await;
+    assert!(page.contains("You have 1000 expired keys, the most that an account can have."));
+    assert!(!page.contains("disabled"), "a key that does not expire can be made");
 }
 
 #[tokio::test]

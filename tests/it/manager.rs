@@ -11,7 +11,7 @@ use tower_api_key::{
     Written,
 };
 
-use crate::support::{Log, account, named, text, time, with_key};
+use crate::support::{Log, account, file_expired, named, text, time, with_key};
 
 fn manager(clock: &ManualClock) -> KeyManager {
     KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).with_clock(clock.clone())
@@ -98,6 +98,56 @@ async fn the_default_cap_is_25_and_can_be_set() {
     manager.delete(&account("a"), &id).await.unwrap();
     let _ = manager.create(&account("a"), named("26")).await.unwrap();
     let _ = manager.with_limit(26).create(&account("a"), named("27")).await.unwrap();
+}
+
+/// The cap alone would let it list a million keys by tomorrow.
+#[tokio::test]
+async fn an_account_that_makes_keys_without_end_lists_no_more_than_a_thousand_expired_ones() {
+    let clock = ManualClock::at(time(0));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let mut made = 0;
+    for second in 1..=60 {
+        for _ in 0..25 {
+            let new = named("x").with_expires_at(time(second));
+            made += usize::from(manager.create(&owner, new).await.is_ok());
+        }
+        clock.set(time(second));
+    }
+    assert_eq!((made, manager.list(&owner).await.unwrap().len()), (1_000, 1_000));
+}
+
+#[tokio::test]
+async fn while_a_thousand_keys_have_expired_none_is_made_that_would_be_one_more() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let manager = manager.with_clock(ManualClock::at(time(0)));
+    let owner = account("a");
+    let ending = || named("x").with_expires_at(time(60));
+    let repeated = ending().with_idempotency_key("once".parse().unwrap());
+    file_expired(&store, &owner, time(0), 999).await;
+    let _ = manager.create(&owner, repeated.clone()).await.unwrap();
+    let lasting = manager.create(&owner, named("x")).await.unwrap().record().id.clone();
+
+    file_expired(&store, &owner, time(0), 1).await;
+    let refused = manager.create(&owner, ending()).await.unwrap_err().to_string();
+    assert!(refused.contains("1000 expired keys: delete some"), "{refused}");
+    let refused = manager.rotate(&owner, &lasting, Duration::from_mins(1)).await.unwrap_err();
+    assert!(refused.to_string().contains("1000 expired keys: delete some"), "{refused}");
+    // Who repeats what was done is told so, and another account has nothing to do with it.
+    let again = manager.create(&owner, repeated).await;
+    assert!(matches!(again, Err(ManageError::AlreadyMade(_))), "{again:?}");
+    let _ = manager.create(&account("b"), ending()).await.unwrap();
+
+    // What leaves no expired key behind is done.
+    let _ = manager.create(&owner, named("x")).await.unwrap();
+    let _ = manager.regenerate(&owner, &lasting).await.unwrap();
+    let lasting = manager.rotate(&owner, &lasting, Duration::ZERO).await.unwrap();
+    let oldest = manager.list(&owner).await.unwrap()[0].id.clone();
+    manager.delete(&owner, &oldest).await.unwrap();
+    let id = &lasting.record().id;
+    let _ = manager.rotate(&owner, id, Duration::from_mins(1)).await.unwrap();
+    let _ = manager.create(&owner, ending()).await.unwrap();
 }
 
 #[tokio::test]

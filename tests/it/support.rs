@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_api_key::{
     AccountId, ApiKeyLayer, IssuedKey, KeyDigest, KeyManager, KeyRecord, KeyRegistry, KeyText,
-    MemoryStore, NewKey, Transport,
+    MemoryStore, NewKey, Transport, Written,
 };
 
 use crate::witness;
@@ -54,6 +54,21 @@ pub(crate) fn record(account: &AccountId, created_at: SystemTime) -> KeyRecord {
     let digest = digest(&format!("record-{number}"));
     let id = format!("key_{number:020}").parse().unwrap();
     KeyRecord::new(id, account.clone(), "A name".parse().unwrap(), digest, created_at)
+}
+
+/// Files keys of an account that have expired at this time.
+pub(crate) async fn file_expired(
+    store: &MemoryStore,
+    owner: &AccountId,
+    at: SystemTime,
+    many: usize,
+) {
+    for _ in 0..many {
+        let mut expired = record(owner, at - Duration::from_secs(1));
+        expired.expires_at = Some(at);
+        let filed = store.insert(Arc::new(expired), usize::MAX).await.unwrap();
+        assert!(matches!(filed, Written::Done(())));
+    }
 }
 
 pub(crate) fn digest(text: &str) -> KeyDigest {

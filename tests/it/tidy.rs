@@ -160,7 +160,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("tls", "middleware transport", "axum_server tokio tokio_rustls"),
     ("manage", "clock digest events record store", ""),
     ("manage/change", "events manage record store", "tokio tracing"),
-    ("manage/error", "record store", "thiserror"),
+    ("manage/error", "manage record store", "thiserror"),
     ("manage/issued", "key record", ""),
     ("manage/new_key", "clock manage record", ""),
     ("manage/import", "events manage record store", "thiserror"),

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::noted::Reason;
-use crate::manage::ManageError;
+use crate::manage::{EXPIRED_KEY_LIMIT, ManageError};
 use crate::record::Scopes;
 
 /// A status and what the client is told.
@@ -95,6 +95,12 @@ impl From<ManageError> for Failure {
             ManageError::LimitReached { limit } => Self::with_status(
                 StatusCode::CONFLICT,
                 format!("An account may have at most {limit} active API keys: delete one first."),
+            ),
+            ManageError::TooManyExpired => Self::with_status(
+                StatusCode::CONFLICT,
+                format!(
+                    "An account may list at most {EXPIRED_KEY_LIMIT} expired API keys: delete some of them first."
+                ),
             ),
             ManageError::InvalidExpiry => Self::param(
                 "expires_at",

@@ -8,6 +8,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::usage::Month;
 use super::{dates, dialogs, row};
+use crate::manage::EXPIRED_KEY_LIMIT;
 use crate::record::{KeyId, KeyName, KeyRecord};
 use crate::store::{Day, DayOfUse, KeyUsage};
 
@@ -133,6 +134,7 @@ fn unavailable() -> Markup {
 fn keys(overview: &Overview) -> Markup {
     let Overview { now, limit, keys, .. } = overview;
     let active = keys.iter().filter(|key| !key.is_expired(*now)).count();
+    let expired = keys.len() - active;
     let full = active >= *limit;
     html! {
         section.card aria-labelledby="api-keys" {
@@ -148,6 +150,11 @@ fn keys(overview: &Overview) -> Markup {
             @if full {
                 p.notice id="full" {
                     "You have " (active) " active keys, the most that an account can have. Delete one that you no longer use to make room for another."
+                }
+            }
+            @if expired >= EXPIRED_KEY_LIMIT {
+                p.notice {
+                    "You have " (expired) " expired keys, the most that an account can have. Until you delete some of them, no key that expires can be made, and none that is rotated can go on working for a while."
                 }
             }
             @if keys.is_empty() { (empty()) } @else { (table(overview)) }
