@@ -79,7 +79,9 @@ impl KeyManager {
     }
 
     /// Makes the account's first key, if it never had one; of any number of calls at once, one makes
-    /// it. An account that deleted all its keys gets none: deleting is not undone by a visit.
+    /// it. An account that deleted all its keys gets none: deleting is not undone by a visit. Neither does one
+    /// whose limit is 0, for as long as it is. Whether somebody may be shown a key of these scopes is the
+    /// caller's to ask, as of [`create`](Self::create).
     ///
     /// # Errors
     ///
@@ -93,6 +95,10 @@ impl KeyManager {
         self.to_the_end(async move |manager| {
             let now = manager.now();
             let new = new.settled(now)?;
+            // The store asks only whether it is the first, which any other limit has room for.
+            if manager.limit == 0 {
+                return Ok(None);
+            }
             for _ in 0..ATTEMPTS {
                 let issued = manager.draft(&account, &new, now)?;
                 let inserted = manager.registry.insert_first(Arc::clone(&issued.record));

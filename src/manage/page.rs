@@ -115,6 +115,11 @@ impl KeysPage {
 
     /// An account that never had a key gets one when its owner first opens the page. It is like this one;
     /// else it is called "First key".
+    ///
+    /// Whoever is shown a key can do what it may be used for. So it is made for a [`Principal`] who may
+    /// [give](Principal::with_grantable_scopes) all of its scopes, and for others there is none: where it has
+    /// any, have your extractor name them. There is none either where the manager's
+    /// [limit](KeyManager::with_limit) is 0.
     pub fn with_first_key(mut self, key: NewKey) -> Self {
         self.first = Some(key);
         self
@@ -180,7 +185,7 @@ impl KeysPage {
         let frame = Frame {
             service: self.service.as_deref(),
             heading: &self.heading,
-            makes_first: self.makes_first,
+            makes_first: self.manager.limit() > 0 && self.first_for(visitor).is_some(),
             account: visitor.account().as_str(),
             sign_in: &self.sign_in,
             sign_out: self.sign_out.as_deref(),
@@ -209,16 +214,20 @@ impl KeysPage {
         Ok(overview)
     }
 
-    /// The account's first key: 201 with it, or 204 when the account ever had one.
+    /// What the first key is to be; nothing where there is to be none, or none for somebody who could not make
+    /// it themselves.
+    fn first_for(&self, visitor: &Principal) -> Option<NewKey> {
+        let first = self.first.clone().or_else(|| "First key".parse().ok().map(NewKey::new));
+        let may_have = |new: &NewKey| new.scopes.iter().all(|scope| visitor.may_grant(scope));
+        first.filter(may_have).filter(|_| self.makes_first)
+    }
+
+    /// The account's first key: 201 with it, or 204 when it ever had one or is to have none.
     async fn make_first(&self, visitor: &Principal, headers: &HeaderMap) -> Response {
         if !is_json(headers) {
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON.");
         }
-        if !self.makes_first {
-            return StatusCode::NO_CONTENT.into_response();
-        }
-        let Some(new) = self.first.clone().or_else(|| "First key".parse().ok().map(NewKey::new))
-        else {
+        let Some(new) = self.first_for(visitor) else {
             return StatusCode::NO_CONTENT.into_response();
         };
         match visitor.acting(&self.manager).create_first(visitor.account(), new).await {

@@ -22,7 +22,10 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         let user = parts.headers.get("x-user").and_then(|user| user.to_str().ok());
-        Ok(Self(Principal::new(account(user.ok_or(StatusCode::UNAUTHORIZED)?))))
+        let principal = Principal::new(account(user.ok_or(StatusCode::UNAUTHORIZED)?));
+        let scopes = parts.headers.get("x-scopes").map(|scopes| scopes.to_str().unwrap());
+        let scopes = scopes.unwrap_or_default().parse().unwrap();
+        Ok(Self(principal.with_grantable_scopes(scopes)))
     }
 }
 
@@ -193,6 +196,33 @@ async fn the_first_key_is_as_the_service_says() {
     let page = KeysPage::new(manager.clone()).with_first_key(first).router::<Visitor>();
     let answer = ask(&page, "POST", "/first-key", &[SIGNED_IN, JSON]).await;
     assert!(answer.body.contains("acme_live_") && answer.body.contains("Yours"), "{}", answer.body);
+}
+
+/// Whoever is shown a key holds its scopes.
+#[tokio::test]
+async fn the_first_key_is_not_for_who_may_not_give_its_scopes() {
+    let manager = manager();
+    let first = named("Yours").with_scopes("read tier:gold".parse().unwrap());
+    let page = KeysPage::new(manager.clone()).with_first_key(first).router::<Visitor>();
+    for scopes in ["", "read"] {
+        let headers = [SIGNED_IN, JSON, ("x-scopes", scopes)];
+        let answer = ask(&page, "POST", "/first-key", &headers).await;
+        assert_eq!((answer.status, answer.body.len()), (204, 0), "{scopes}");
+        let shown = ask(&page, "GET", "/", &headers).await.body;
+        assert!(shown.contains("You have no API keys.") && !shown.contains("data-first"));
+    }
+    assert!(manager.list(&account("a")).await.unwrap().is_empty());
+    // It waits for who may.
+    let headers = [SIGNED_IN, JSON, ("x-scopes", "read tier:gold webhooks")];
+    assert!(ask(&page, "GET", "/", &headers).await.body.contains("data-first"));
+    assert_eq!(ask(&page, "POST", "/first-key", &headers).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_plan_without_keys_is_asked_for_no_first_one() {
+    let site = site(&manager().with_limit(0));
+    assert!(!ask(&site, "GET", "/keys/", &[SIGNED_IN]).await.body.contains("data-first"));
+    assert_eq!(ask(&site, "POST", "/keys/first-key", &[SIGNED_IN, JSON]).await.status, 204);
 }
 
 #[tokio::test]

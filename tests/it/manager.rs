@@ -307,6 +307,17 @@ async fn the_first_key_is_made_once() {
     assert!(manager.create_first(&owner, named("Again")).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn a_plan_without_keys_has_no_first_key_either() {
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let owner = account("a");
+    let without = manager.clone().with_limit(0);
+    assert!(without.create_first(&owner, named("First key")).await.unwrap().is_none());
+    assert!(manager.list(&owner).await.unwrap().is_empty());
+    // It is made when the account has a plan with keys.
+    assert!(manager.create_first(&owner, named("First key")).await.unwrap().is_some());
+}
+
 /// A replica that says nothing keeps every write waiting for a second after it is done.
 async fn silence(store: &MemoryStore, number: u8) {
     store.enrol(ReplicaId::from_bytes([number; 16])).await.unwrap();
