@@ -28,15 +28,21 @@ impl KeyManager {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ManageError::NotFound); [`NotRotated`](ManageError::NotRotated), so that a mistaken id
-    /// does not end a key that has no successor; [`Store`](ManageError::Store).
+    /// [`NotFound`](ManageError::NotFound), also the second time: every replica knows then that it is dead;
+    /// [`NotRotated`](ManageError::NotRotated), so that a mistaken id does not end a key that has no successor;
+    /// [`Store`](ManageError::Store).
     pub async fn finish_rotation(
         &self,
         account: &AccountId,
         id: &KeyId,
     ) -> Result<(), ManageError> {
+        let Some(key) = self.registry.get(account, id).await? else {
+            // Somebody else may have ended it a moment ago.
+            self.settled(async { Ok(()) }).await?;
+            return Err(ManageError::NotFound);
+        };
         // It names its successor for good, unless it is deleted and made again (by its `Idempotency-Key`) meanwhile.
-        self.get(account, id).await?.replaced_by.as_ref().ok_or(ManageError::NotRotated)?;
+        key.replaced_by.as_ref().ok_or(ManageError::NotRotated)?;
         self.delete(account, id).await
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tower_api_key::store::LEASE;
 use tower_api_key::{
     AccountId, Actor, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyDigest, KeyEvent, KeyId,
     KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError,
@@ -372,6 +373,29 @@ async fn what_was_done_is_told_also_when_the_caller_has_gone() {
     leave!("deleted", manager.delete(&a, &key));
     leave!("all deleted", manager.delete_all(&a));
     assert!(ids().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_another_call_has_finished_is_settled_before_that_is_said() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let a = account("a");
+    let old = manager.create(&a, named("x")).await.unwrap().record().id.clone();
+    let _ = manager.rotate(&a, &old, Duration::from_hours(1)).await.unwrap();
+    silence(&store, 1).await;
+    let deleting = tokio::spawn({
+        let (manager, a, old) = (manager.clone(), a.clone(), old.clone());
+        async move { manager.delete(&a, &old).await }
+    });
+    while manager.get(&a, &old).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let asked = tokio::time::Instant::now();
+    let finished = manager.finish_rotation(&a, &old).await;
+    assert!(matches!(finished, Err(ManageError::NotFound)), "{finished:?}");
+    let waited = asked.elapsed();
+    assert!(waited >= LEASE, "the silent replica may know the key: {waited:?}");
+    deleting.await.unwrap().unwrap();
 }
 
 #[test]
