@@ -33,21 +33,30 @@ use crate::store::Use;
 
 /// Something that happened to a key, which is told of as it is afterwards, unless its event says otherwise.
 /// `by` is who did it, where the manager [was told](crate::KeyManager::acting_for).
+///
+/// What a manager has done may get more fields: match it with `..`. The others have but what they are about, of
+/// types that can say more themselves; a service can make them, to tell a listener what it has found out.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "what `key` and `by` are is said above")]
 pub enum KeyEvent<'a> {
     /// A key was made.
+    #[non_exhaustive]
     Created { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key of another system was [filed](crate::KeyManager::import).
+    #[non_exhaustive]
     Imported { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key was given another name.
+    #[non_exhaustive]
     Renamed { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key was given a new secret, and the old one is dead.
+    #[non_exhaustive]
     Regenerated { key: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key, as it was, has a successor; that one is not told of as created.
+    #[non_exhaustive]
     Rotated { key: &'a KeyRecord, successor: &'a KeyRecord, by: Option<&'a Actor> },
     /// A key was deleted. It had this name, if that could be had in time.
+    #[non_exhaustive]
     Deleted {
         account: &'a AccountId,
         key: &'a KeyId,
@@ -55,6 +64,7 @@ pub enum KeyEvent<'a> {
         by: Option<&'a Actor>,
     },
     /// All keys of an account were deleted, this many.
+    #[non_exhaustive]
     DeletedAll { account: &'a AccountId, count: usize, by: Option<&'a Actor> },
     /// A request was refused.
     Refused { rejection: &'a Rejection },
@@ -83,12 +93,21 @@ pub enum Exposure<'a> {
     /// refused, but in [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
     Unproven,
     /// A secret scanner found it. Both texts are the scanner's, as far as it says, and hold no key.
+    #[non_exhaustive]
     Found {
         /// Where.
         url: Option<&'a str>,
         /// In what, such as `commit` or `issue_title`.
         source: Option<&'a str>,
     },
+}
+
+impl<'a> Exposure<'a> {
+    /// [`Found`](Self::Found), by a scanner of the service's own: where, and in what. Neither may hold a key.
+    #[must_use]
+    pub fn found(url: Option<&'a str>, source: Option<&'a str>) -> Self {
+        Self::Found { url, source }
+    }
 }
 
 impl KeyEvent<'_> {

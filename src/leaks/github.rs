@@ -192,7 +192,7 @@ impl GitHubReceiver {
             ?source,
             "a secret scanner found a key"
         );
-        let exposure = Exposure::Found { url, source };
+        let exposure = Exposure::found(url, source);
         self.listeners.tell(&KeyEvent::Exposed { key, exposure });
         let Some(manager) = &self.manager else { return Ok(()) };
         // Replicas are waited for once, when all are done.

@@ -159,6 +159,7 @@ pub enum ImportError {
     Refused(ImportReport),
     /// The store failed, or the system's generator, after so many rows: import the same rows again.
     #[error("the import stopped: {report}")]
+    #[non_exhaustive]
     Stopped {
         /// How far it came. The next key may have been imported, too.
         report: ImportReport,

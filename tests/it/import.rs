@@ -322,7 +322,8 @@ async fn an_import_that_was_cut_off_goes_on_where_it_stopped() {
         let store = Arc::new(Broken(FailsOnce { is_done, ..FailsOnce::default() }));
         let manager = manager(Arc::clone(&store));
         let outcome = manager.import(some("a", 5), &Import::default()).await;
-        let Err(ImportError::Stopped { report, source: ManageError::Store(_) }) = outcome else {
+        let Err(ImportError::Stopped { report, source: ManageError::Store(_), .. }) = outcome
+        else {
             panic!("{outcome:?}");
         };
         assert_eq!(report.imported, 2);

@@ -378,6 +378,36 @@ fn no_secret_and_no_digest_can_be_compared_printed_or_serialised() {
     }
 }
 
+/// What a listener or an importer matches can say more some day, without a break: a struct variant may get fields,
+/// but for those whose fields are of types that can grow themselves.
+#[test]
+fn variants_that_are_read_can_get_more_fields() {
+    let grown = "Refused WouldRefuse Exposed Expiring Used";
+    let modules = modules();
+    let mut seen = 0;
+    for (file, name) in
+        [("events", "KeyEvent<'a>"), ("events", "Exposure<'a>"), ("manage/import", "ImportError")]
+    {
+        let code = &modules[file];
+        let body = &code[code.find(&format!("pub enum {name} {{\n")).unwrap()..];
+        let mut lines = body[..body.find("\n}\n").unwrap()].lines();
+        let mut attributes = Vec::new();
+        for line in lines.by_ref().skip(1).filter_map(|line| line.strip_prefix("    ")) {
+            let variant = line.split([' ', '(', ',']).next().unwrap();
+            if line.starts_with("#[") {
+                attributes.push(line);
+            } else if variant.starts_with(char::is_alphabetic) {
+                let fixed = !line.contains(" {") || words(grown).contains(variant);
+                let can_grow = attributes.contains(&"#[non_exhaustive]");
+                assert_eq!(can_grow, !fixed, "{name}::{variant}");
+                attributes.clear();
+                seen += usize::from(can_grow);
+            }
+        }
+    }
+    assert_eq!(seen, 9);
+}
+
 #[test]
 fn the_traits_of_stores_have_no_default_methods() {
     let store = &modules()["store"];

@@ -65,7 +65,8 @@ fn fixture() -> Fixture {
     let noted = Arc::clone(&heard);
     let receiver = GitHubReceiver::new(KeyVerifier::new(store.clone()), async || Ok(keys()))
         .with_events(move |event: &KeyEvent<'_>| {
-            if let KeyEvent::Exposed { key, exposure: Exposure::Found { url, source } } = event {
+            if let KeyEvent::Exposed { key, exposure: Exposure::Found { url, source, .. } } = event
+            {
                 noted.lock().unwrap().push(format!("{} {url:?} {source:?}", key.name));
             }
         });
