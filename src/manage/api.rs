@@ -64,6 +64,7 @@
 //!   [too many](crate::EXPIRED_KEY_LIMIT) expired keys, when it asks for one that expires or for a grace.
 //! * A client that goes away in the middle of a creation leaves no key, or one that is listed: it can
 //!   be deleted there, or its creation repeated.
+//! * A 201 says in `Location`, relative to the call, where the new key is.
 //! * Every answer is `Cache-Control: no-store`.
 //! * A call that is refused is one event in the log (target `tower_api_key`), with the account and the actor
 //!   as soon as they are known: at `WARN` when it is a 403, as for another site, else at `INFO`.
@@ -168,7 +169,7 @@ async fn create<P>(
         new = new.with_idempotency_key(key);
     }
     match caller.principal.acting(&manager).create(caller.principal.account(), new).await {
-        Ok(issued) => Ok((StatusCode::CREATED, shown_once(issued, &manager)).into_response()),
+        Ok(issued) => Ok(made("api-keys/", issued, &manager)),
         Err(ManageError::AlreadyMade(record)) => {
             Ok(Json(KeyView::of(&record, manager.now())).into_response())
         }
@@ -221,7 +222,7 @@ async fn rotate<P>(
     caller.may_renew(&manager, &id.0).await?;
     let manager = caller.principal.acting(&manager);
     let issued = manager.rotate(caller.principal.account(), &id.0, grace).await?;
-    Ok((StatusCode::CREATED, shown_once(issued, &manager)).into_response())
+    Ok(made("../", issued, &manager))
 }
 
 async fn delete<P>(
@@ -233,6 +234,14 @@ async fn delete<P>(
     body.fields()?.end()?;
     caller.principal.acting(&manager).delete(caller.principal.account(), &id.0).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A new key, with the place where it is from now on: `keys` leads from the call's own path, of which only the
+/// end is known here, to where keys are.
+fn made(keys: &'static str, issued: IssuedKey, manager: &KeyManager) -> Response {
+    let place = format!("{keys}{}", issued.record().id);
+    let location = [(header::LOCATION, place)];
+    (StatusCode::CREATED, location, shown_once(issued, manager)).into_response()
 }
 
 fn shown_once(issued: IssuedKey, manager: &KeyManager) -> Json<IssuedView> {

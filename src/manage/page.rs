@@ -235,7 +235,9 @@ impl KeysPage {
                 let (record, key) = issued.into_parts();
                 let key = key.reveal();
                 let body = json!({ "id": record.id.as_str(), "name": record.name.as_str(), "api_key": key.as_str() });
-                (StatusCode::CREATED, Json(body)).into_response()
+                // In the management API beneath the page.
+                let place = format!("api/api-keys/{}", record.id);
+                (StatusCode::CREATED, [(header::LOCATION, place)], Json(body)).into_response()
             }
             Ok(None) => StatusCode::NO_CONTENT.into_response(),
             Err(error) => {

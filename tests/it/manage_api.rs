@@ -231,6 +231,36 @@ async fn rotating_leaves_the_old_key_until_its_grace_is_over() {
     assert!(!api.is_live(&new.body), "without a grace it is dead at once");
 }
 
+/// RFC 9110 § 15.3.2. Relative to the call (RFC 3986 § 5.2), since nobody here knows where it is mounted.
+#[tokio::test]
+async fn what_was_made_is_where_the_answer_says() {
+    let api = Api::new();
+    let location = |answer: &Answer| match answer.headers.get("location") {
+        Some(location) => location.to_str().unwrap().to_owned(),
+        None => panic!("{}: no location", answer.status),
+    };
+    let body = Some(json!({ "name": "x" }));
+    let once = [("idempotency-key", "once")];
+    let made = api.call_with("POST", "/api-keys", body.clone(), &once).await;
+    let id = made.body["id"].as_str().unwrap();
+    assert_eq!(location(&made), format!("api-keys/{id}"));
+    let shown = api.call("GET", &format!("/{}", location(&made)), None).await;
+    assert_eq!((shown.status, shown.body), (200, record(&made.body)));
+
+    let rotate = format!("/api-keys/{id}/rotate");
+    let rotated = api.call("POST", &rotate, Some(json!({ "grace_seconds": 60 }))).await;
+    let above = location(&rotated);
+    let above = above.strip_prefix("../").unwrap();
+    let shown = api.call("GET", &format!("/api-keys/{above}"), None).await;
+    assert_eq!((shown.status, shown.body), (200, record(&rotated.body)));
+
+    // Nothing was made.
+    let again = api.call_with("POST", "/api-keys", body, &once).await;
+    assert_eq!((again.status, again.headers.get("location")), (200, None));
+    let new = format!("/api-keys/{above}/regenerate");
+    assert_eq!(api.call("POST", &new, None).await.headers.get("location"), None);
+}
+
 #[tokio::test]
 async fn what_is_not_as_documented_is_refused_by_name_and_changes_nothing() {
     let api = Api::new();

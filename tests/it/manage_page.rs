@@ -180,6 +180,9 @@ async fn a_get_makes_no_key_and_the_first_is_made_once() {
     assert!(answers.iter().filter(|answer| answer.status == 204).count() == 7);
     let body: serde_json::Value = serde_json::from_str(&made.body).unwrap();
     assert!(body["api_key"].as_str().unwrap().starts_with("acme_"));
+    // In the management API, which is beneath the page.
+    let place = format!("api/api-keys/{}", body["id"].as_str().unwrap());
+    assert_eq!(made.headers.get("location").unwrap().to_str().unwrap(), place);
     let page = ask(&site, "GET", "/keys/", &[SIGNED_IN]).await;
     assert!(page.body.contains("First key") && page.body.contains("1 of 25 active"));
 

@@ -168,7 +168,8 @@ async fn list() {}
         description = "Makes a repeat of this call one that does nothing")),
     request_body = NewKeyBody,
     responses(
-        (status = 201, description = "The key, with its secret", body = IssuedView),
+        (status = 201, description = "The key, with its secret", body = IssuedView,
+            headers(("Location" = String, description = "Where the key is, relative to this call"))),
         (status = 200, description = "The key that this call has made before, without its secret", body = KeyView),
         (status = 400, description = "A field that cannot be meant", body = Told),
         (status = 401, description = "Nobody is signed in"),
@@ -234,7 +235,8 @@ async fn regenerate() {}
     params(("id" = String, Path, pattern = "^[A-Za-z0-9_-]{1,64}$", description = "The key's id")),
     request_body = RotateBody,
     responses(
-        (status = 201, description = "The new key, with its secret", body = IssuedView),
+        (status = 201, description = "The new key, with its secret", body = IssuedView,
+            headers(("Location" = String, description = "Where the new key is, relative to this call"))),
         (status = 400, description = "A field that cannot be meant", body = Told),
         (status = 401, description = "Nobody is signed in"),
         (status = 403, description = "The key has scopes that the caller may not give", body = Told),
