@@ -221,7 +221,14 @@ async fn rotate<P>(
     fields.end()?;
     caller.may_renew(&manager, &id.0).await?;
     let manager = caller.principal.acting(&manager);
-    let issued = manager.rotate(caller.principal.account(), &id.0, grace).await?;
+    let rotated = manager.rotate(caller.principal.account(), &id.0, grace).await;
+    let issued = rotated.map_err(|error| match error {
+        // Not the expiry of a key that is asked for, of which the message would speak otherwise.
+        ManageError::InvalidExpiry => {
+            Failure::param("grace_seconds", "The grace must end before the year 10000.")
+        }
+        error => error.into(),
+    })?;
     Ok(made("../", issued, &manager))
 }
 

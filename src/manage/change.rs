@@ -174,7 +174,7 @@ impl KeyManager {
     /// sooner, if it was to expire sooner. With a grace of zero it is deleted in the same step.
     ///
     /// The new key has the old one's name, environment, scopes and sources, and, if that one was to expire,
-    /// its whole lifetime again. While both work, both count towards the cap.
+    /// its whole lifetime again, up to the end of the year 9999. While both work, both count towards the cap.
     ///
     /// # Errors
     ///

@@ -118,8 +118,10 @@ impl NewKey {
         Ok(self)
     }
 
-    /// What a rotation makes of an old key.
+    /// What a rotation makes of an old key. A lifetime that would go on past the end of time ends with it, since
+    /// nobody could rotate the key otherwise.
     pub(super) fn successor_of(old: &KeyRecord, now: SystemTime) -> Result<Self, ManageError> {
+        let last = SystemTime::UNIX_EPOCH + LATEST - Duration::from_millis(1);
         let lifetime =
             old.expires_at.map(|end| end.duration_since(old.created_at).unwrap_or_default());
         Self {
@@ -127,7 +129,8 @@ impl NewKey {
             environment: old.environment.clone(),
             scopes: old.scopes.clone(),
             sources: old.sources.clone(),
-            expires_at: lifetime.map(|lifetime| expiry(now.checked_add(lifetime))).transpose()?,
+            expires_at: lifetime
+                .map(|lifetime| now.checked_add(lifetime).map_or(last, |end| end.min(last))),
             idempotency_key: None,
         }
         .settled(now)

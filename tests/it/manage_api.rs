@@ -442,7 +442,12 @@ async fn a_key_that_ends_at_the_end_of_time_is_shown_and_not_rotated_past_it() {
     api.clock.advance(Duration::from_secs(2));
     let path = format!("/api-keys/{}/rotate", made.body["id"].as_str().unwrap());
     let rotated = api.call("POST", &path, Some(json!({ "grace_seconds": 60 }))).await;
-    assert_eq!(rotated.status, 400, "{}", rotated.body);
+    assert_eq!(
+        (rotated.status, &rotated.body["expires_at"]),
+        (201, &json!(end)),
+        "{}",
+        rotated.body
+    );
 
     // What another program has filed is shown as well as it can be.
     let mut filed = crate::support::record(&account("a"), time(3));
@@ -452,7 +457,20 @@ async fn a_key_that_ends_at_the_end_of_time_is_shown_and_not_rotated_past_it() {
         .unwrap();
     assert!(matches!(filed, tower_api_key::store::Written::Done(())));
     let list = api.call("GET", "/api-keys", None).await;
-    assert_eq!((list.status, &list.body["active"]), (200, &json!(2)), "{}", list.body);
+    assert_eq!((list.status, &list.body["active"]), (200, &json!(3)), "{}", list.body);
+}
+
+#[tokio::test]
+async fn a_grace_that_ends_past_the_end_of_time_is_refused_by_its_own_name() {
+    let api = Api::new();
+    let key = api.made("Production CRM").await;
+    let path = format!("/api-keys/{}/rotate", key["id"].as_str().unwrap());
+    // An hour before it.
+    api.clock.set(std::time::UNIX_EPOCH + Duration::from_hours(70_389_501));
+    let refused = api.call("POST", &path, Some(json!({ "grace_seconds": 3_600 }))).await;
+    assert_refused(&refused, 400, Some("grace_seconds"));
+    let rotated = api.call("POST", &path, Some(json!({ "grace_seconds": 3_599 }))).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.body);
 }
 
 /// Somebody of whom the service has not said what they may give.
