@@ -64,7 +64,10 @@
 //!   thousand, in steps of their own before all others, which it then ends in one. If it fails between,
 //!   or its future is dropped, it has ended nothing but keys that had expired; call it again.
 //!
-//! * [`usage`](super::KeyRegistry::usage) asks for a hundred keys at a time, each as it then is.
+//! * [`usage`](super::KeyRegistry::usage) asks for a hundred keys at a time, each as it then is. Of an ended
+//!   key it looks for the last secret, which has its name and says when it ended, in a thousand steps at most
+//!   for the hundred together: one for each time that a key was regenerated after its last use, the shortest
+//!   ways first. Where that is not enough, an earlier secret says it. The counts are whole.
 //!
 //! With tens of thousands of keys, they need a [longer time limit](RedisOptions::with_time_limit) than
 //! the default; `delete_all` can instead be called until it succeeds.

@@ -10,7 +10,7 @@ use futures_util::future;
 use tokio::sync::Notify;
 use tower_api_key::store::contract::the_roll_is_kept_between_stores;
 use tower_api_key::{
-    AccountId, Changes, Day, Entry, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret,
+    AccountId, Changes, Day, Entry, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret,
     RedisOptions, RedisStore, SharedRegistry, StoreError, Use, Version, Written,
 };
 
@@ -1108,6 +1108,50 @@ async fn usage_of_very_many_keys_is_asked_for_page_by_page() {
     let pages = calls.iter().find_map(|call| call.strip_prefix("cmdstat_hscan:calls="));
     let pages: usize = pages.unwrap().parse().unwrap();
     assert!(pages >= 10, "{pages}");
+}
+
+/// A key that is regenerated so many times, and then deleted, after it was used.
+async fn regenerated_and_deleted(store: &RedisStore, owner: &AccountId, times: u64) -> KeyId {
+    let key = insert(store, record(owner, time(0))).await;
+    used_on(store, &key, 20_000).await;
+    for number in 1..=times {
+        let secret = NewSecret::new(digest(&format!("{}-{number}", key.id)), key.hint.clone());
+        let replaced = store.replace(owner, &key.id, secret, time(number)).await.unwrap();
+        assert!(matches!(replaced, Written::Done(_)));
+    }
+    assert_eq!(store.delete(owner, &key.id, time(1000)).await.unwrap(), Written::Done(()));
+    key.id.clone()
+}
+
+#[tokio::test]
+async fn the_way_to_the_last_secrets_of_very_many_is_cut_short_for_the_longest() {
+    let Some(server) = Redis::start(&[]) else { return };
+    let store = server.options().with_time_limit(Duration::from_secs(20)).connect().await.unwrap();
+    let owner = account("a");
+    let mut short = Vec::new();
+    for _ in 0..40 {
+        regenerated_and_deleted(&store, &owner, 40).await;
+        short.push(regenerated_and_deleted(&store, &owner, 2).await);
+    }
+    let mut usage = Vec::new();
+    let calls = server.calls_of(async {
+        usage = store.usage(&owner, Day::from_number(0)).await.unwrap();
+    });
+    let calls = calls.await;
+    let looks = calls.iter().find_map(|call| call.strip_prefix("cmdstat_hget:calls="));
+    let looks: usize = looks.unwrap().parse().unwrap();
+    assert!(looks <= 1000 + 2 * 80, "{looks} of 1840, while nobody else is answered");
+    assert_eq!(usage.len(), 80);
+    for used in &usage {
+        assert_eq!(used.days[0].requests, 1, "what was counted is given whole");
+        let is_short = short.contains(&used.key);
+        assert_eq!(used.ended_at == Some(time(1000)), is_short, "{:?}", used.ended_at);
+        assert!(
+            used.ended_at >= Some(time(10)),
+            "all are followed for as far: {:?}",
+            used.ended_at
+        );
+    }
 }
 
 #[tokio::test]
