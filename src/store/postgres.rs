@@ -5,7 +5,8 @@
 //! that, or an empty schema of that name that it owns, and afterwards `SELECT`, `INSERT`, `UPDATE` and
 //! `DELETE` on the tables in it. A version of this crate with newer tables changes them when it first
 //! connects, which their owner must do; a role with those four rights alone then needs them on the new
-//! tables, too. Processes of the version before go on meanwhile, and cannot be started anew.
+//! tables, too. Processes of the version before go on, and cannot be started anew; while an index is made
+//! of many rows, their writes wait, and may run out of their time limit.
 //!
 //! **Durability.** What a write has returned is on the disk of the primary, whatever
 //! `synchronous_commit` is by default (a stronger setting stays), so neither `kill -9` nor a power cut

@@ -142,7 +142,8 @@ impl KeyRegistry for SqliteStore {
         let rows = sqlx::query(concat!(
             "SELECT ",
             columns!(),
-            " FROM secrets WHERE account = ?1 AND digest IS NOT NULL ORDER BY created_at, key_id"
+            " FROM secrets INDEXED BY live_secrets_of_account
+             WHERE account = ?1 AND digest IS NOT NULL ORDER BY created_at, key_id"
         ))
         .bind(account.as_str())
         .fetch_all(&self.management)
@@ -168,12 +169,15 @@ impl KeyRegistry for SqliteStore {
         let (pool, account, id) = (self.management.clone(), account.clone(), id.clone());
         to_the_end(async move {
             let mut transaction = begin(&pool).await?;
-            sqlx::query("UPDATE secrets SET name = ?3 WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL")
-                .bind(account.as_str())
-                .bind(id.as_str())
-                .bind(name.as_str())
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "UPDATE secrets INDEXED BY live_key_ids SET name = ?3
+                 WHERE account = ?1 AND key_id = ?2 AND digest IS NOT NULL",
+            )
+            .bind(account.as_str())
+            .bind(id.as_str())
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await?;
             let Some(record) = live(&mut transaction, &account, &id).await? else {
                 return Ok(Written::NotFound);
             };

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tower_api_key::{
-    AccountId, Day, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, PostgresOptions,
-    PostgresStore, StoreError, Use, Written,
+    AccountId, Day, Entry, KeyManager, KeyRecord, KeyRegistry as _, KeyStore as _, NewSecret,
+    PostgresOptions, PostgresStore, StoreError, Use, Written,
 };
 
 use crate::contract::{bound_keys_are_kept_beside_what_was_there, uses_are_kept_of_what_was_there};
@@ -89,7 +89,7 @@ async fn tables_from_a_newer_version_are_refused_and_left_alone() {
     filled(&url).await;
     sql(&url, "UPDATE tower_api_key.layout SET number = 7").await;
     let refused = PostgresStore::connect(&url).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 3, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 4, .. }), "{refused:?}");
     assert_eq!(one::<i64>(&url, "SELECT count(*) FROM tower_api_key.secrets").await, 3);
 }
 
@@ -122,7 +122,7 @@ async fn tables_of_the_first_layout_are_brought_to_the_newest() {
     for store in opened {
         store.await.unwrap().unwrap().close();
     }
-    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 3);
+    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 4);
     let store = PostgresStore::connect(&url).await.unwrap();
     uses_are_kept_of_what_was_there(&store, &live, &left).await;
 }
@@ -149,9 +149,85 @@ async fn tables_of_the_second_layout_are_brought_to_the_newest() {
     );
     sql(&url, &statements).await;
     let store = PostgresStore::connect(&url).await.unwrap();
-    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 3);
+    assert_eq!(one::<i32>(&url, "SELECT number FROM tower_api_key.layout").await, 4);
     bound_keys_are_kept_beside_what_was_there(&store).await;
     uses_are_kept_of_what_was_there(&store, &live, &left).await;
+}
+
+#[tokio::test]
+async fn tables_of_the_third_layout_get_the_indexes_of_new_ones() {
+    let Some(server) = Postgres::shared() else { return };
+    let (url, new) = (server.fresh_database().await, server.fresh_database().await);
+    let statements = format!(
+        "CREATE SCHEMA tower_api_key; {}; {}; {}; UPDATE tower_api_key.layout SET number = 3",
+        include_str!("../../src/store/postgres/layout-1.sql"),
+        include_str!("../../src/store/postgres/layout-2.sql"),
+        include_str!("../../src/store/postgres/layout-3.sql"),
+    );
+    sql(&url, &statements).await;
+    filled(&url).await;
+    filled(&new).await;
+    let indexes = "SELECT string_agg(indexdef, '; ' ORDER BY indexname) FROM pg_indexes
+                   WHERE schemaname = 'tower_api_key'";
+    let indexes_of_new: String = one(&new, indexes).await;
+    assert_eq!(one::<String>(&url, indexes).await, indexes_of_new);
+    assert!(indexes_of_new.contains("live_secrets_of_account"), "{indexes_of_new}");
+}
+
+/// How many secrets have been read in this database, by whatever way.
+async fn read_so_far(server: &Postgres, name: &str) -> i64 {
+    let (_, backends) = sessions_and_backends(server, name).await;
+    assert_eq!(backends, 0, "each says at its end what it has read");
+    let read = "SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'secrets')
+                     + (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'secrets')";
+    one(&server.url(name), read).await
+}
+
+/// What ended stays for good, and each write is one that others may wait for.
+#[tokio::test]
+async fn what_ended_is_passed_over_by_no_write_no_list_and_no_usage() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = server.new_database().await;
+    let url = server.url(&name);
+    let (owner, records) = filled(&url).await;
+    let left = "INSERT INTO tower_api_key.secrets
+                    (fingerprint, key_id, account, name, scopes, hint, created_at, ended_at, ended_by)
+                SELECT decode(lpad(to_hex(n), 16, '0'), 'hex'), 'key_' || n, 'a', 'Left', '', '', n, n, 'deleted'
+                FROM generate_series(1, 20000) AS n;
+                INSERT INTO tower_api_key.secrets
+                    (fingerprint, digest, key_id, account, name, scopes, hint, created_at)
+                SELECT substring(digest FOR 8), digest, 'key_x' || n, 'b' || n / 20, 'Other', '', '', n
+                FROM (SELECT n, sha256(n::text::bytea) AS digest FROM generate_series(1, 20000) AS n) AS others;
+                ANALYZE tower_api_key.secrets";
+    sql(&url, left).await;
+    let before = read_so_far(server, &name).await;
+    let limit = Duration::from_secs(20);
+    let store = PostgresOptions::new(&url).unwrap().with_time_limit(limit).connect().await.unwrap();
+    let [id, other] = [&records[0].id, &records[1].id];
+    let new = || Arc::new(record(&owner, time(1)));
+    assert_eq!(store.insert(new(), 25).await.unwrap(), Written::Done(()));
+    assert_eq!(store.insert_first(new()).await.unwrap(), Written::Refused);
+    let renamed = store.rename(&owner, id, "Another".parse().unwrap()).await.unwrap();
+    assert!(matches!(renamed, Written::Done(_)));
+    let secret = NewSecret::new(digest("new"), records[0].hint.clone());
+    let replaced = store.replace(&owner, id, secret, time(1)).await.unwrap();
+    assert!(matches!(replaced, Written::Done(_)));
+    let (old, rehashed) = (digest("new").fingerprint(), digest("rehashed"));
+    let rehashed = store.rehash(&owner, id, old, rehashed, time(1)).await.unwrap();
+    assert!(matches!(rehashed, Written::Done(_)));
+    store.mark_used(&[Use::new(old, time(1))]).await.unwrap();
+    assert_eq!(store.usage(&owner, Day::from_number(0)).await.unwrap().len(), 1);
+    assert_eq!(store.delete(&owner, id, time(1)).await.unwrap(), Written::Done(()));
+    let (successor, grace) = (new(), Some(time(9)));
+    let rotated = store.rotate(&owner, other, Arc::clone(&successor), grace, 25).await.unwrap();
+    assert_eq!(rotated, Written::Done(()));
+    let rotated = store.rotate(&owner, &successor.id, new(), None, 25).await.unwrap();
+    assert_eq!(rotated, Written::Done(()));
+    assert_eq!(store.list(&owner).await.unwrap().len(), 4);
+    assert_eq!(store.delete_all(&owner, time(2)).await.unwrap(), 4);
+    store.close();
+    let read = read_so_far(server, &name).await - before;
+    assert!(read < 1_000, "{read} rows for an account with 20,000 tombstones");
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
     sql(&path, "PRAGMA user_version = 7").await;
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { found: 7, known: 4, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 7, known: 5, .. }), "{refused:?}");
     assert!(refused.to_string().contains("layout 7"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
@@ -156,6 +156,48 @@ async fn a_file_of_the_third_layout_is_brought_to_the_newest() {
     uses_are_kept_of_what_was_there(&store, &live, &left).await;
     store.close().await;
     SqliteStore::open(&path).await.unwrap().close().await;
+}
+
+/// The names of a file's indexes and what they are of.
+async fn indexes(path: &Path) -> Vec<(String, Option<String>)> {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    let indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name";
+    let indexes = sqlx::query_as(indexes).fetch_all(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    indexes
+}
+
+#[tokio::test]
+async fn a_file_of_the_fourth_layout_gets_the_indexes_of_a_new_one() {
+    let folder = Folder::new();
+    let (path, new) = (folder.path().join("keys.db"), folder.path().join("new.db"));
+    let (live, left) = (record(&account("a"), time(0)), record(&account("a"), time(0)));
+    let digest =
+        live.digest.as_bytes().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+    let statements = format!(
+        "{}; {}; {}; {}; PRAGMA application_id = {}; PRAGMA user_version = 4;
+         INSERT INTO secrets VALUES
+             (x'{}', x'{digest}', '{}', 'a', 'A name', NULL, '', '', 5, NULL, NULL, NULL, NULL, 7, NULL, NULL, '', NULL),
+             (x'{}', NULL, '{}', 'a', 'Left', NULL, '', '', 5, NULL, NULL, 6, 'deleted', NULL, NULL, NULL, '', NULL)",
+        include_str!("../../src/store/sqlite/layout-1.sql"),
+        include_str!("../../src/store/sqlite/layout-2.sql"),
+        include_str!("../../src/store/sqlite/layout-3.sql"),
+        include_str!("../../src/store/sqlite/layout-4.sql"),
+        0x616b_6579,
+        live.fingerprint(),
+        live.id,
+        left.fingerprint(),
+        left.id,
+    );
+    sql(&path, Box::leak(statements.into_boxed_str())).await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    uses_are_kept_of_what_was_there(&store, &live, &left).await;
+    store.close().await;
+    filled(&new).await;
+    let indexes_of_new = indexes(&new).await;
+    assert_eq!(indexes(&path).await, indexes_of_new);
+    let names: Vec<_> = indexes_of_new.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"live_secrets_of_account"), "{names:?}");
 }
 
 #[tokio::test]

@@ -9,12 +9,16 @@ use super::connections::{Connections, run};
 use crate::store::StoreError;
 
 /// Each layout is reached from the one before it; the first from an empty schema.
-const LAYOUTS: &[&str] =
-    &[include_str!("layout-1.sql"), include_str!("layout-2.sql"), include_str!("layout-3.sql")];
+const LAYOUTS: &[&str] = &[
+    include_str!("layout-1.sql"),
+    include_str!("layout-2.sql"),
+    include_str!("layout-3.sql"),
+    include_str!("layout-4.sql"),
+];
 
 /// The newest layout, kept in the table `layout`.
-const NEWEST: i64 = 3;
-const _: () = assert!(LAYOUTS.len() == 3, "NEWEST counts the layouts");
+const NEWEST: i64 = 4;
+const _: () = assert!(LAYOUTS.len() == 4, "NEWEST counts the layouts");
 
 /// How long connecting and making the tables may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);

@@ -211,17 +211,22 @@ pub(super) async fn end(
     cause: EndCause,
     at: SystemTime,
 ) -> Result<Vec<Fingerprint>, sqlx::Error> {
-    let ended = query(
-        "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $3, ended_by = $4
-         WHERE account = $1 AND ($2::text IS NULL OR key_id = $2) AND digest IS NOT NULL
-         RETURNING encode(fingerprint, 'hex') AS fingerprint",
-    )
-    .bind(account.as_str())
-    .bind(id.map(KeyId::as_str))
-    .bind(milliseconds(at))
-    .bind(cause.as_str())
-    .fetch_all(connection)
-    .await?;
+    // Two statements, so that each has the index that it needs, however it is planned.
+    let one = "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $2, ended_by = $3
+               WHERE account = $1 AND key_id = $4 AND digest IS NOT NULL
+               RETURNING encode(fingerprint, 'hex') AS fingerprint";
+    let all = "UPDATE tower_api_key.secrets SET digest = NULL, ended_at = $2, ended_by = $3
+               WHERE account = $1 AND digest IS NOT NULL
+               RETURNING encode(fingerprint, 'hex') AS fingerprint";
+    let end = query(if id.is_some() { one } else { all })
+        .bind(account.as_str())
+        .bind(milliseconds(at))
+        .bind(cause.as_str());
+    let end = match id {
+        Some(id) => end.bind(id.as_str()),
+        None => end,
+    };
+    let ended = end.fetch_all(connection).await?;
     ended.iter().map(row::fingerprint).collect()
 }
 

@@ -19,11 +19,12 @@ const LAYOUTS: &[&str] = &[
     include_str!("layout-2.sql"),
     include_str!("layout-3.sql"),
     include_str!("layout-4.sql"),
+    include_str!("layout-5.sql"),
 ];
 
 /// The newest layout, kept in the file's `user_version`.
-const NEWEST: i64 = 4;
-const _: () = assert!(LAYOUTS.len() == 4, "NEWEST counts the layouts");
+const NEWEST: i64 = 5;
+const _: () = assert!(LAYOUTS.len() == 5, "NEWEST counts the layouts");
 
 /// Marks a file as this crate's, in its `application_id`: "akey".
 const APPLICATION: i64 = 0x616b_6579;

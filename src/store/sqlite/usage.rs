@@ -26,7 +26,8 @@ async fn show(connection: &mut SqliteConnection, used: &Use) -> Result<(), sqlx:
     sqlx::query(
         "UPDATE secrets SET last_used_at = ?2, last_used_from = ?3, last_used_agent = ?4
          WHERE fingerprint = coalesce(
-                 (SELECT now.fingerprint FROM secrets AS old JOIN secrets AS now USING (account, key_id)
+                 (SELECT now.fingerprint FROM secrets AS old
+                       JOIN secrets AS now INDEXED BY live_key_ids USING (account, key_id)
                   WHERE old.fingerprint = ?1 AND old.ended_by = 'rehashed' AND now.digest IS NOT NULL),
                  ?1)
            AND digest IS NOT NULL
