@@ -147,7 +147,8 @@ pub trait KeyRegistry: KeyStore {
     ) -> Result<Written<Arc<KeyRecord>>, StoreError>;
 
     /// Gives a record another secret and returns it as it then is. The old secret becomes a
-    /// tombstone in the same step.
+    /// tombstone in the same step. [`Written::Superseded`] if the record has a replacement: the new
+    /// secret would end with the grace of the old one.
     async fn replace(
         &self,
         account: &AccountId,

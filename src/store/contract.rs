@@ -168,6 +168,7 @@ promises! { $
         rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good
         rotating_an_expired_key_makes_no_room
         a_key_is_rotated_once
+        a_key_that_was_rotated_gets_no_new_secret
         of_many_rotations_one_is_done
         a_successor_belongs_to_the_same_account_and_has_an_id_of_its_own
         a_rotation_is_seen_whole

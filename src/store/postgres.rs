@@ -246,6 +246,9 @@ impl KeyRegistry for PostgresStore {
             let Some(old) = statements::live(&mut transaction, &account, &id).await? else {
                 return transaction.undo(Written::NotFound).await;
             };
+            if old.replaced_by.is_some() {
+                return transaction.undo(Written::Superseded).await;
+            }
             let cause = EndCause::Regenerated;
             statements::end(&mut transaction, &account, Some(&id), cause, at).await?;
             let NewSecret { digest, hint } = secret;

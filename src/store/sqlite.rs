@@ -201,6 +201,9 @@ impl KeyRegistry for SqliteStore {
             let Some(old) = live(&mut transaction, &account, &id).await? else {
                 return Ok(Written::NotFound);
             };
+            if old.replaced_by.is_some() {
+                return Ok(Written::Superseded);
+            }
             end(&mut transaction, &account, Some(&id), EndCause::Regenerated, at).await?;
             let NewSecret { digest, hint } = secret;
             let record = Arc::new(KeyRecord { hint, digest, ..(*old).clone() });

@@ -117,6 +117,8 @@ found_out! {
         rotating_without_grace_fits_at_the_cap_and_ends_the_old_for_good
         a_rotation_is_seen_whole nothing_brings_an_ended_secret_back;
     rotates_again: RotatesAgain by a_key_is_rotated_once of_many_rotations_one_is_done;
+    replaces_what_was_rotated: ReplacesWhatWasRotated by
+        a_key_that_was_rotated_gets_no_new_secret;
     rotates_into_another_account: RotatesIntoAnotherAccount by
         a_successor_belongs_to_the_same_account_and_has_an_id_of_its_own;
     rotates_what_was_there: RotatesWhatWasThere by deleting_and_rotating_race_to_one_truth;

@@ -12,7 +12,8 @@ use tower_api_key::{
     Written,
 };
 
-use crate::support::{Log, account, file_expired, named, text, time, with_key};
+use crate::contract_broken::faulty::{Broken, Faulty};
+use crate::support::{Log, account, file_expired, named, record, text, time, with_key};
 
 fn manager(clock: &ManualClock) -> KeyManager {
     KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).with_clock(clock.clone())
@@ -285,6 +286,36 @@ async fn what_is_rotated_or_expired_is_neither_rotated_nor_regenerated() {
     assert!(matches!(manager.regenerate(&owner, &id).await, Err(ManageError::Expired)));
     let again = manager.rotate(&owner, &successor.record().id, Duration::ZERO).await.unwrap();
     assert_eq!(again.record().expires_at, None);
+}
+
+/// Somebody rotates a key in the moment after it was looked at.
+#[derive(Default)]
+struct RotatedMeanwhile(MemoryStore);
+
+#[async_trait::async_trait]
+impl Faulty for RotatedMeanwhile {
+    fn good(&self) -> &MemoryStore {
+        &self.0
+    }
+
+    async fn get(&self, account: &AccountId, id: &KeyId) -> Option<Arc<KeyRecord>> {
+        let before = self.0.get(account, id).await.unwrap();
+        let successor = Arc::new(record(account, time(0)));
+        let rotated = self.0.rotate(account, id, successor, Some(time(60)), 25).await.unwrap();
+        assert_eq!(rotated, Written::Done(()));
+        before
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_rotated_while_it_is_regenerated_gets_no_secret_that_soon_dies() {
+    let registry = Broken(RotatedMeanwhile::default());
+    let manager = KeyManager::new(registry, "acme".parse().unwrap());
+    let manager = manager.with_clock(ManualClock::at(time(0)));
+    let owner = account("a");
+    let id = manager.create(&owner, named("x")).await.unwrap().record().id.clone();
+    let refused = manager.regenerate(&owner, &id).await;
+    assert!(matches!(refused, Err(ManageError::AlreadyRotated)), "{refused:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::given::{
     NO_CAP, Store, account, active, assert_done, assert_nowhere, assert_shown, at_once, done,
-    ended, find, insert, record, said, shown, time, while_watched,
+    ended, find, insert, record, said, secret, shown, time, while_watched,
 };
 use crate::record::{EndCause, KeyRecord};
 use crate::store::Written;
@@ -118,6 +118,21 @@ pub async fn a_key_is_rotated_once(store: Store) {
     }
     assert_shown(&store, &superseded).await;
     assert_eq!(superseded.replaced_by.as_ref(), Some(&first.id));
+}
+
+/// A key that has a successor gets no new secret, which would die with the grace.
+pub async fn a_key_that_was_rotated_gets_no_new_secret(store: Store) {
+    let owner = account("a");
+    let old = insert(&store, record(&owner, time(0))).await;
+    let successor = Arc::new(record(&owner, time(10)));
+    let rotated = store.rotate(&owner, &old.id, successor, Some(time(70)), 25).await;
+    assert_done(rotated, "rotate");
+    let superseded = shown(&store, &old).await;
+    let new = secret();
+    let replaced = store.replace(&owner, &old.id, new.clone(), time(11)).await;
+    assert_eq!(said(replaced), Written::Superseded, "a new secret for a key that was rotated");
+    assert!(find(&store, new.digest.fingerprint()).await.is_none());
+    assert_shown(&store, &superseded).await;
 }
 
 /// Of any number of concurrent rotations of one key, one is done.

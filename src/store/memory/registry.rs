@@ -170,6 +170,9 @@ impl KeyRegistry for MemoryStore {
         let Some(slot) = books.slot(account, id) else {
             return Ok(Written::NotFound);
         };
+        if slot.replaced_by.is_some() {
+            return Ok(Written::Superseded);
+        }
         if self.has_fingerprint(secret.digest.fingerprint()) {
             return Ok(Written::Taken);
         }

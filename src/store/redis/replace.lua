@@ -4,6 +4,9 @@ local old, record = live(id)
 if not record then
   return {'not found'}
 end
+if get(record, 'replaced_by') then
+  return {'superseded'}
+end
 if redis.call('HEXISTS', SECRETS, fingerprint) == 1 then
   return {'taken'}
 end

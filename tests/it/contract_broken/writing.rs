@@ -316,6 +316,26 @@ fault! {
 }
 
 fault! {
+    /// `WHERE key_id = ?`, and nothing about a successor.
+    ReplacesWhatWasRotated {
+        async fn replace(
+            &self,
+            account: &AccountId,
+            id: &KeyId,
+            secret: NewSecret,
+            at: SystemTime,
+        ) -> Said<Arc<KeyRecord>> {
+            let Some(old) = self.good.get(account, id).await? else { return Ok(Written::NotFound) };
+            let new = edited(&old, |it| it.digest = secret.digest.clone());
+            Ok(match self.good.replace(account, id, secret, at).await? {
+                Written::Superseded => Written::Done(new),
+                written => written,
+            })
+        }
+    }
+}
+
+fault! {
     RotatesIntoAnotherAccount {
         async fn rotate(
             &self,
