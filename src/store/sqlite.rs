@@ -49,12 +49,14 @@ use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 /// # Ok(()) }
 /// ```
 ///
-/// Verification and management use connections of their own, and the ones for verification cannot
-/// write. A write that has begun is finished in the background when its future is dropped.
+/// Verification, management and what [replicas](crate::docs::replicas) tell each other use connections
+/// of their own, seven in all, and the ones for verification cannot write. A write that has begun is finished in the background when its future is dropped.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     verification: SqlitePool,
     management: SqlitePool,
+    renewal: SqlitePool,
+    replicas: SqlitePool,
     looks: Arc<Looks>,
 }
 
@@ -68,13 +70,16 @@ impl SqliteStore {
     /// [`Foreign`](StoreError::Foreign) for the database of another application, both left as they
     /// are; [`Unavailable`](StoreError::Unavailable) when it cannot be opened.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let Pools { verification, management } = open::open(path.as_ref()).await?;
-        Ok(Self { verification, management, looks: Arc::default() })
+        let Pools { verification, management, renewal, replicas } =
+            open::open(path.as_ref()).await?;
+        Ok(Self { verification, management, renewal, replicas, looks: Arc::default() })
     }
 
     /// Closes the file; what is under way is finished first. Later calls fail.
     pub async fn close(&self) {
         self.verification.close().await;
+        self.replicas.close().await;
+        self.renewal.close().await;
         self.management.close().await;
     }
 }

@@ -134,19 +134,25 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The connections for verification, which cannot write, and the one for management.
+/// The connections for verification, which cannot write, the one for management, and those for what
+/// replicas tell each other, who must wait neither for lookups nor for what management has to do.
 pub(super) struct Pools {
     pub(super) verification: SqlitePool,
     pub(super) management: SqlitePool,
+    pub(super) renewal: SqlitePool,
+    pub(super) replicas: SqlitePool,
 }
 
 async fn pools(path: &Path) -> Result<Pools, StoreError> {
     // A commit returns when it is on the disk.
     let durable = settings(path).synchronous(SqliteSynchronous::Full);
+    let reading = durable.clone().pragma("query_only", "ON");
     Ok(Pools {
         // What is overwritten is wiped: the digest of an ended secret leaves the file.
         management: pool(1, durable.clone().pragma("secure_delete", "ON")).await?,
-        verification: pool(READERS, durable.pragma("query_only", "ON")).await?,
+        verification: pool(READERS, reading.clone()).await?,
+        renewal: pool(1, durable).await?,
+        replicas: pool(1, reading).await?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqlitePool};
 
 use super::{SqliteStore, changes, row, to_the_end};
 use crate::store::{Changes, Enrolled, ReplicaId, Roll, SharedRegistry, StoreError, Version};
@@ -22,8 +22,8 @@ impl SharedRegistry for SqliteStore {
         replica: ReplicaId,
         applied: Version,
     ) -> Result<Option<Changes>, StoreError> {
-        let (reading, writing) = (self.verification.clone(), self.management.clone());
-        to_the_end(async move { renew(&reading, &writing, replica, applied).await }).await
+        let pool = self.renewal.clone();
+        to_the_end(async move { renew(&pool, replica, applied).await }).await
     }
 
     async fn withdraw(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
@@ -32,7 +32,7 @@ impl SharedRegistry for SqliteStore {
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
-        let pool = self.verification.clone();
+        let pool = self.replicas.clone();
         to_the_end(async move { roll(&pool).await }).await
     }
 
@@ -42,7 +42,7 @@ impl SharedRegistry for SqliteStore {
     }
 
     async fn watch(&self, wake: &(dyn Fn() + Send + Sync)) {
-        watch(&self.verification, wake).await;
+        watch(&self.replicas, wake).await;
     }
 }
 
@@ -54,12 +54,12 @@ async fn enrol(pool: &SqlitePool, replica: ReplicaId) -> Result<(), sqlx::Error>
 
 /// Writes only where there is something to note.
 async fn renew(
-    reading: &SqlitePool,
-    writing: &SqlitePool,
+    pool: &SqlitePool,
     replica: ReplicaId,
     applied: Version,
 ) -> Result<Option<Changes>, sqlx::Error> {
-    let mut transaction = reading.begin().await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
     let enrolled = "SELECT applied FROM replicas WHERE id = ?1 AND NOT is_suspected";
     let noted: Option<i64> = sqlx::query_scalar(enrolled)
         .bind(replica.as_bytes().as_slice())
@@ -67,11 +67,11 @@ async fn renew(
         .await?;
     let Some(noted) = noted else { return Ok(None) };
     let changes = changes(&mut transaction, applied).await?;
-    drop(transaction);
+    transaction.commit().await?;
     if noted != number(applied) && applied <= changes.latest() {
         let note = "UPDATE replicas SET applied = ?2 WHERE id = ?1 AND NOT is_suspected";
         let note = sqlx::query(note).bind(replica.as_bytes().as_slice());
-        note.bind(number(applied)).execute(writing).await?;
+        note.bind(number(applied)).execute(&mut *connection).await?;
     }
     Ok(Some(changes))
 }

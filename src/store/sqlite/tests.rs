@@ -2,17 +2,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use sqlx::sqlite::SqlitePool;
+
 use super::SqliteStore;
 use crate::digest::KeyDigest;
 use crate::manage::{KeyManager, NewKey};
 use crate::record::{AccountId, KeyRecord};
-use crate::store::{Day, KeyRegistry as _, NewSecret, Use, Written};
+use crate::store::{
+    Day, KeyRegistry as _, NewSecret, ReplicaId, SharedRegistry as _, Use, Version, Written,
+};
 
-/// What a setting is on the connections for verification and for management.
-async fn setting<const N: usize>(store: &SqliteStore, names: [&'static str; N]) -> [[i64; 2]; N] {
-    let mut values = [[-1; 2]; N];
+/// The connections for verification, management, renewals and the roll of replicas.
+fn pools(store: &SqliteStore) -> [&SqlitePool; 4] {
+    [&store.verification, &store.management, &store.renewal, &store.replicas]
+}
+
+/// What a setting is on each of them.
+async fn setting<const N: usize>(store: &SqliteStore, names: [&'static str; N]) -> [[i64; 4]; N] {
+    let mut values = [[-1; 4]; N];
     for (name, value) in names.into_iter().zip(&mut values) {
-        for (pool, value) in [&store.verification, &store.management].into_iter().zip(value) {
+        for (pool, value) in pools(store).into_iter().zip(value) {
             *value = sqlx::query_scalar(name).fetch_one(pool).await.unwrap();
         }
     }
@@ -23,16 +32,16 @@ async fn setting<const N: usize>(store: &SqliteStore, names: [&'static str; N]) 
 async fn the_settings_are_those_that_keep_what_was_answered() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
-    for pool in [&store.verification, &store.management] {
+    for pool in pools(&store) {
         let journal: String =
             sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
         assert_eq!(journal, "wal");
     }
     let settings = ["PRAGMA synchronous", "PRAGMA busy_timeout", "PRAGMA query_only"];
     let [synchronous, busy_timeout, query_only] = setting(&store, settings).await;
-    assert_eq!(synchronous, [2, 2], "2 is FULL");
-    assert_eq!(busy_timeout, [5000, 5000]);
-    assert_eq!(query_only, [1, 0], "verification cannot write, management can");
+    assert_eq!(synchronous, [2; 4], "2 is FULL");
+    assert_eq!(busy_timeout, [5000; 4]);
+    assert_eq!(query_only, [1, 0, 0, 1], "what only reads cannot write");
 }
 
 /// A full disk ends the transaction under way; the next ones must work when there is space again.
@@ -200,4 +209,27 @@ async fn what_ended_unused_is_passed_over_by_no_usage() {
     assert_eq!(store.usage(&owner, Day::from_number(0)).await.unwrap().len(), 1);
     let taken = steps.load(Ordering::Relaxed);
     assert!(taken <= 2_000, "{taken} steps for one used key beside 20,000 tombstones");
+}
+
+/// A lease that is not renewed in time runs out, and then valid keys wait with all others for the store.
+#[tokio::test]
+async fn replicas_wait_neither_for_lookups_nor_for_management() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+    let replica = ReplicaId::from_bytes([7; 16]);
+    store.enrol(replica).await.unwrap();
+    let key = record(&"a".parse().unwrap(), 1);
+    assert_eq!(store.insert(key, 25).await.unwrap(), Written::Done(()));
+    let mut taken = Vec::new();
+    for (pool, most) in [(&store.verification, 4), (&store.management, 1)] {
+        assert_eq!(pool.options().get_max_connections(), most);
+        for _ in 0..most {
+            taken.push(pool.acquire().await.unwrap());
+        }
+    }
+    let applied = Version::new(1);
+    let renewed = store.renew(replica, applied).await.unwrap();
+    assert_eq!(renewed.map(|changes| changes.latest()), Some(applied));
+    let roll = store.roll().await.unwrap();
+    assert_eq!(roll.replicas[0].applied, applied, "what it has applied is noted");
 }
