@@ -3,7 +3,7 @@
 # notice one that argued.txt does not have. Its lists are left in target/mutants-at-once.
 #
 #   run.sh              everything; fails, too, when something is noticed that argued.txt has
-#   run.sh short        the files of the decision, but for what takes a build for each mutant, and what is argued
+#   run.sh short        the files that the decision asks, but for what takes a build for each mutant, and what is argued
 #   run.sh since REV    what has changed since a revision, one build for each mutant
 set -euo pipefail
 cd "$(dirname "$0")/../.."
