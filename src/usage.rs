@@ -31,7 +31,8 @@
 //!   it was. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
 //! * When and from where a key was last used, and a hash of the `User-Agent`: those of the first request
 //!   of an interval, so at most one interval older than the last one; without a cache, over a store that
-//!   makes a new record for each request, those of the last. The address is the socket's peer or, behind [`TrustedProxies`](crate::TrustedProxies), the one that they say.
+//!   makes a new record for each request, those of the last. The address is the socket's peer or, behind
+//!   [`TrustedProxies`](crate::TrustedProxies), the one that they say.
 //!
 //! # What it costs, and what it may lose
 //!

@@ -50,7 +50,8 @@ use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 /// ```
 ///
 /// Verification, management and what [replicas](crate::docs::replicas) tell each other use connections
-/// of their own, seven in all, and the ones for verification cannot write. A write that has begun is finished in the background when its future is dropped.
+/// of their own, seven in all, and the ones for verification cannot write. A write that has begun is
+/// finished in the background when its future is dropped.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     verification: SqlitePool,
