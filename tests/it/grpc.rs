@@ -60,7 +60,7 @@ async fn a_client_sees_the_code_and_the_message() {
     let mut plain = client(layer(store.clone())).await;
     assert_eq!(call(&mut plain, Some(&key)).await.unwrap(), 1);
     assert_refused(call(&mut plain, None).await, Code::Unauthenticated, Refusal::MissingKey);
-    let wrong = format!("{}x", &key[..key.len() - 1]);
+    let wrong = format!("{}!", &key[..key.len() - 1]);
     let wrong = call(&mut plain, Some(&wrong)).await;
     assert_refused(wrong, Code::Unauthenticated, Refusal::InvalidKey);
 

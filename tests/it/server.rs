@@ -488,7 +488,7 @@ async fn no_output_no_file_and_no_answer_has_a_key() {
     let server = Server::start(folder.path(), &[]);
     let (valid, _) = server.first.clone().unwrap();
     let valid = valid.trim_start_matches("API-Key: ").trim_end();
-    let mistyped = format!("{}x", &valid[..valid.len() - 1]);
+    let mistyped = format!("{}!", &valid[..valid.len() - 1]);
     let unknown = "acme_live_000000000000000000000000000000000000000000003YtGRa".to_owned();
     let foreign = "sk_test_another_services_secret_0123456789".to_owned();
     let keys = [valid.to_owned(), mistyped, unknown, foreign];

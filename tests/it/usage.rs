@@ -386,7 +386,7 @@ async fn every_event_is_told() {
     .await;
     assert_eq!(noted.taken(), ["refused", "exposed"]);
     // Not for a key that is none.
-    let wrong = format!("{}x", &key[..key.len() - 1]);
+    let wrong = format!("{}!", &key[..key.len() - 1]);
     assert_eq!(send(&layer, request(&wrong)).await, 401);
 
     let _ = manager.rotate(&owner, &id, Duration::from_hours(24)).await.unwrap();
