@@ -22,6 +22,12 @@ use crate::support::{account, named, record, soon, time};
 type Shared = Arc<dyn SharedRegistry>;
 type Replica = CachedStore<Shared>;
 
+/// A store whose time limit is not what is asked about, on a machine that is busy with other tests.
+async fn patient(url: &str) -> PostgresStore {
+    let options = PostgresOptions::new(url).unwrap().with_time_limit(Duration::from_secs(30));
+    options.connect().await.unwrap()
+}
+
 async fn replicas(stores: Vec<Shared>) -> Vec<Replica> {
     let mut replicas = Vec::new();
     for store in stores {
@@ -126,7 +132,7 @@ async fn deleted_means_dead_over_postgresql() {
     let url = server.fresh_database().await;
     let mut stores: Vec<Shared> = Vec::new();
     for _ in 0..3 {
-        stores.push(Arc::new(PostgresStore::connect(&url).await.unwrap()));
+        stores.push(Arc::new(patient(&url).await));
     }
     deleted_means_dead(stores, 50).await;
 }
@@ -139,7 +145,7 @@ async fn deleted_means_dead_behind_a_pooler() {
     let name = server.new_database().await;
     let mut stores: Vec<Shared> = Vec::new();
     for _ in 0..3 {
-        stores.push(Arc::new(PostgresStore::connect(&pooler.url(&name)).await.unwrap()));
+        stores.push(Arc::new(patient(&pooler.url(&name)).await));
     }
     deleted_means_dead(stores, 10).await;
 }
@@ -363,9 +369,7 @@ async fn many_writes_at_once_leave_the_lease_alone_over_postgresql() {
     let url = server.fresh_database().await;
     let mut stores: Vec<Shared> = Vec::new();
     for _ in 0..2 {
-        let options = PostgresOptions::new(&url).unwrap();
-        let options = options.with_time_limit(Duration::from_secs(30));
-        stores.push(Arc::new(options.connect().await.unwrap()));
+        stores.push(Arc::new(patient(&url).await));
     }
     many_writes_at_once_leave_the_lease_alone(stores).await;
 }
