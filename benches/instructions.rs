@@ -69,7 +69,8 @@ async fn main() {
     let issued = manager.create(&"admin@example.com".parse().unwrap(), new).await.unwrap();
     let text = issued.reveal();
     let key = HeaderValue::from_str(text.as_str()).unwrap();
-    let layer = ApiKeyLayer::new(store).with_transport(Transport::dangerously_assume_https());
+    let layer = ApiKeyLayer::new(store).with_environment("live".parse().unwrap());
+    let layer = layer.with_transport(Transport::dangerously_assume_https());
     match what.as_str() {
         "accept" => call(layer.layer(Inner), &key, times),
         "bare" => call(Inner, &key, times),

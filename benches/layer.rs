@@ -158,7 +158,8 @@ async fn filled(count: usize) -> (MemoryStore, Vec<Option<HeaderValue>>) {
 }
 
 fn layer(store: MemoryStore) -> ApiKeyLayer {
-    ApiKeyLayer::new(store).with_transport(Transport::dangerously_assume_https())
+    let layer = ApiKeyLayer::new(store).with_environment("live".parse().unwrap());
+    layer.with_transport(Transport::dangerously_assume_https())
 }
 
 /// The same job written by hand, as one would in axum.
