@@ -110,6 +110,8 @@ fn a_key_s_life(store: &str) {
     let (code, said) = cli.verify(&format!("{key}\n"), &[]);
     assert_eq!(code, 1);
     assert!(said.contains("Production CRM") && said.contains(id), "{said}");
+    // Of whichever environment it is.
+    assert_eq!(cli.verify(key, &["--from", "203.0.113.9"]).0, 0);
 
     let made = cli.json(&CREATE);
     let (second, second_id) = (made["api_key"].as_str().unwrap(), made["id"].as_str().unwrap());

@@ -41,3 +41,11 @@ async fn time_is_the_tests_own() {
     keys.clock().advance(Duration::from_hours(1));
     assert_eq!(verifier.verify(&key).await.unwrap_err().kind(), RejectionKind::ExpiredKey);
 }
+
+#[tokio::test]
+async fn a_key_of_an_environment_has_its_caller_too() {
+    let keys = TestKeys::new();
+    let new = named("x").with_environment("live".parse().unwrap());
+    let key = keys.make("a", new).await;
+    assert_eq!(keys.identity_of(&key).await.environment().unwrap().as_str(), "live");
+}

@@ -50,6 +50,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Verify { key: None, hashing, from } => {
             let verifier = KeyVerifier::new(store).with_key_format(KeyFormat::Any);
+            // It is asked whether the key works, and not where.
+            let verifier = verifier.with_any_environment();
             return verify(verifier.with_hashing(hashing.read()?), from, json).await;
         }
         Command::Completions { .. } => {}
