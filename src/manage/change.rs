@@ -79,7 +79,7 @@ impl KeyManager {
     }
 
     /// Makes the account's first key, if it never had one; of any number of calls at once, one makes
-    /// it. An account that deleted all its keys gets none: deleting is not undone by a visit. Neither does one
+    /// it. An account that deleted all its keys gets none: deleting is not undone by a visit. Nor does one
     /// whose limit is 0, for as long as it is. Whether somebody may be shown a key of these scopes is the
     /// caller's to ask, as of [`create`](Self::create).
     ///
