@@ -57,7 +57,7 @@ pub use self::principal::Principal;
 use crate::clock::{Clock, SystemClock, to_milliseconds};
 use crate::digest::Hashing;
 use crate::events::{KeyEvents, Listeners};
-use crate::record::{AccountId, Actor, KeyId, KeyPrefix, KeyRecord};
+use crate::record::{AccountId, Actor, Environment, KeyId, KeyPrefix, KeyRecord};
 use crate::store::{Day, KeyRegistry, KeyUsage};
 
 /// Active keys an account may have, unless the manager is told otherwise.
@@ -77,6 +77,7 @@ pub struct KeyManager {
     registry: Arc<dyn KeyRegistry>,
     prefix: KeyPrefix,
     limit: usize,
+    environments: Option<Arc<[Environment]>>,
     hashing: Hashing,
     clock: Arc<dyn Clock>,
     settles: bool,
@@ -91,6 +92,7 @@ impl KeyManager {
             registry: Arc::new(registry),
             prefix,
             limit: DEFAULT_KEY_LIMIT,
+            environments: None,
             hashing: Hashing::default(),
             clock: Arc::new(SystemClock),
             settles: true,
@@ -138,6 +140,17 @@ impl KeyManager {
         self
     }
 
+    /// The environments that keys may be bound to: those that the service's layers take, which refuse a key of
+    /// any other. Of all unless set; of none where this is none. A key that is bound to none is made as before.
+    #[must_use]
+    pub fn with_environments(
+        mut self,
+        environments: impl IntoIterator<Item = Environment>,
+    ) -> Self {
+        self.environments = Some(environments.into_iter().collect());
+        self
+    }
+
     /// The clock; the system's unless set.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
@@ -158,6 +171,12 @@ impl KeyManager {
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// The environments that keys may be bound to, or `None` for all.
+    #[must_use]
+    pub fn environments(&self) -> Option<&[Environment]> {
+        self.environments.as_deref()
     }
 
     /// The account's keys, expired ones included, oldest first.

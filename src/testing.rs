@@ -124,7 +124,8 @@ impl TestKeys {
         issued.reveal().as_str().to_owned()
     }
 
-    /// Who calls with the key of this name: verified, as the layer does it.
+    /// Who calls with the key of this name: verified, as the layer does it that takes
+    /// [any environment](ApiKeyLayer::with_any_environment).
     ///
     /// # Panics
     ///
@@ -133,7 +134,7 @@ impl TestKeys {
         self.identity_of(&self.key(name).await).await
     }
 
-    /// Who calls with this key, of whatever account.
+    /// Who calls with this key, of whatever account and environment.
     ///
     /// # Panics
     ///
@@ -144,7 +145,7 @@ impl TestKeys {
     }
 
     /// A layer over these keys, by this clock, that takes every connection for HTTPS, because a test has
-    /// none. Set the rest as the service does.
+    /// none. Set the rest as the service does: without an environment, keys that are bound to one are refused.
     pub fn layer(&self) -> ApiKeyLayer {
         ApiKeyLayer::new(self.store.clone())
             .with_clock(self.clock.clone())

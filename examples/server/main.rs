@@ -45,9 +45,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_api_key::axum::protect;
 use tower_api_key::tls::AxumServerAcceptor;
 use tower_api_key::{
-    AccountId, ApiKeyLayer, CacheSettings, CachedStore, KeyManager, KeyRegistry, MemoryStore,
-    NewKey, PostgresStore, Principal, RedisStore, SharedRegistry, SqliteStore, Transport,
-    TrustedProxies, Usage, UsageSettings,
+    AccountId, ApiKeyLayer, CacheSettings, CachedStore, Environment, KeyManager, KeyRegistry,
+    MemoryStore, NewKey, PostgresStore, Principal, RedisStore, SharedRegistry, SqliteStore,
+    Transport, TrustedProxies, Usage, UsageSettings,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -108,7 +108,9 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     println!("http://{}", http.local_addr()?);
 
     let account: AccountId = "admin@example.com".parse()?;
-    let manager = KeyManager::new(Arc::clone(&store), "acme".parse()?);
+    let live: Environment = "live".parse()?;
+    let manager =
+        KeyManager::new(Arc::clone(&store), "acme".parse()?).with_environments([live.clone()]);
     show_first_key(&manager, &account, &base, &certificate.path).await?;
     let password = console_password(&base)?;
     // No call of this server asks for a scope.
@@ -119,7 +121,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let names = Names::new(https.local_addr()?, http.local_addr()?, flags.public_host);
     let mcp = Mcp::new(&webhooks, Arc::clone(&store), &names);
     let usage = Usage::collect(Arc::clone(&store), UsageSettings::default());
-    let layer = ApiKeyLayer::new(store).with_environment("live".parse()?).with_usage(&usage);
+    let layer = ApiKeyLayer::new(store).with_environment(live).with_usage(&usage);
     let api = api::router(webhooks);
     let behind_tls = protected(&api, &mcp, layer.clone().with_transport(Transport::tls()));
     // The console is open, to be signed in to; everything else is not.

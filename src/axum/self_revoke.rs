@@ -20,7 +20,8 @@ use crate::rejection::Refusal;
 /// let store = MemoryStore::new();
 /// let manager = KeyManager::new(store.clone(), "acme".parse()?);
 /// let api = Router::new().route("/self-revoke", self_revoke(manager.acting_for("self-revoke".parse()?)));
-/// let service = protect(api, ApiKeyLayer::new(store)); // behind `protect`: the key is the proof
+/// // Behind `protect`: the key is the proof. Whatever it is for, it can be ended.
+/// let service = protect(api, ApiKeyLayer::new(store).with_any_environment());
 /// # let _ = service;
 /// # Ok::<_, tower_api_key::InvalidText>(())
 /// ```

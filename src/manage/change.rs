@@ -12,7 +12,7 @@ use tracing::instrument::WithSubscriber as _;
 use super::new_key::expiry;
 use super::{EXPIRED_KEY_LIMIT, IssuedKey, KeyManager, ManageError, NewKey, generate};
 use crate::events::KeyEvent;
-use crate::record::{AccountId, Actor, KeyId, KeyName, KeyRecord};
+use crate::record::{AccountId, Actor, Environment, KeyId, KeyName, KeyRecord};
 use crate::store::{NewSecret, StoreError, Written};
 
 /// New keys are tried this often when a fingerprint is taken. With 10⁹ keys in a store one try fails
@@ -26,7 +26,8 @@ impl KeyManager {
     ///
     /// [`LimitReached`](ManageError::LimitReached) at the cap, [`InvalidExpiry`](ManageError::InvalidExpiry)
     /// unless the expiry is ahead and before the year 10000, for a key that expires
-    /// [`TooManyExpired`](ManageError::TooManyExpired), with an idempotency key
+    /// [`TooManyExpired`](ManageError::TooManyExpired), for one of an environment that is not
+    /// [named](Self::with_environments) [`NoSuchEnvironment`](ManageError::NoSuchEnvironment), with an idempotency key
     /// [`AlreadyMade`](ManageError::AlreadyMade) and [`Reused`](ManageError::Reused), and what every call
     /// may return: [`Store`](ManageError::Store) and, where a key is made,
     /// [`Randomness`](ManageError::Randomness).
@@ -37,6 +38,7 @@ impl KeyManager {
             // First, because what was wanted then may be wrong now: an expiry that has come, a full account.
             manager.refuse_repeat(&account, &new).await?;
             let new = new.settled(now)?;
+            manager.refuse_other_environments(new.environment.as_ref())?;
             if new.expires_at.is_some() {
                 manager.refuse_more_expired(&account, now).await?;
             }
@@ -66,6 +68,16 @@ impl KeyManager {
         }
     }
 
+    /// An error for a key that no layer would take. Of what is imported and rotated nobody asks this: it is there.
+    fn refuse_other_environments(&self, wanted: Option<&Environment>) -> Result<(), ManageError> {
+        match (wanted, &self.environments) {
+            (Some(wanted), Some(known)) if !known.contains(wanted) => {
+                Err(ManageError::NoSuchEnvironment { known: Arc::clone(known) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An error while the account lists too many expired keys for one more. Beside the write and not in it:
     /// the cost of a list wants a bound, and no exact one.
     async fn refuse_more_expired(
@@ -75,6 +87,13 @@ impl KeyManager {
     ) -> Result<(), ManageError> {
         let listed = self.list(account).await?;
         let expired = listed.iter().filter(|key| key.is_expired(now)).count();
+        if expired >= EXPIRED_KEY_LIMIT / 10 * 9 {
+            // Before it stops a program that nobody watches.
+            tracing::warn!(
+                target: "tower_api_key", account = account.as_str(), expired, most = EXPIRED_KEY_LIMIT,
+                "an account lists very many expired keys: delete them, or soon none can be made that expires",
+            );
+        }
         if expired < EXPIRED_KEY_LIMIT { Ok(()) } else { Err(ManageError::TooManyExpired) }
     }
 
@@ -95,6 +114,7 @@ impl KeyManager {
         self.to_the_end(async move |manager| {
             let now = manager.now();
             let new = new.settled(now)?;
+            manager.refuse_other_environments(new.environment.as_ref())?;
             // The store asks only whether it is the first, which any other limit has room for.
             if manager.limit == 0 {
                 return Ok(None);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::record::KeyRecord;
+use crate::record::{Environment, KeyRecord};
 use crate::store::StoreError;
 
 /// Why a key could not be managed. Nothing was stored, except where [`Store`](Self::Store) says so.
@@ -25,6 +25,12 @@ pub enum ManageError {
         super::EXPIRED_KEY_LIMIT
     )]
     TooManyExpired,
+    /// The key was to be bound to an environment that no layer [takes](super::KeyManager::with_environments).
+    #[error("a key may be bound to {}", environments(.known))]
+    NoSuchEnvironment {
+        /// Those that one does.
+        known: Arc<[Environment]>,
+    },
     /// The key is to end in the past, or too far ahead.
     #[error("a key must end in the future, and before the year 10000")]
     InvalidExpiry,
@@ -54,4 +60,12 @@ pub enum ManageError {
     /// deletion, list the keys after a creation.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a key may be bound to, in words.
+pub(super) fn environments(known: &[Environment]) -> String {
+    match known.iter().map(Environment::as_str).collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "no environment".to_owned(),
+        these => format!("one of these environments: {these}"),
+    }
 }

@@ -189,6 +189,7 @@ impl KeysPage {
             account: visitor.account().as_str(),
             sign_in: &self.sign_in,
             sign_out: self.sign_out.as_deref(),
+            environments: self.manager.environments().unwrap_or_default(),
         };
         match self.overview(visitor).await {
             Ok(overview) => Html(view::page(&frame, Some(&overview)).into_string()).into_response(),

@@ -110,4 +110,38 @@ impl KeyManager {
         keys.retain(|key| !key.is_expired(now) && unused(key));
         Ok(keys)
     }
+
+    /// Deletes the account's keys that had expired before this moment, and says how many there were: they are
+    /// [listed](Self::list) until they are deleted, and [so many](super::EXPIRED_KEY_LIMIT) at the most. Each is a
+    /// deletion as any other, with its event.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use tower_api_key::{AccountId, KeyManager, ManageError};
+    /// /// What nobody wants to see in the list any more, once a day.
+    /// async fn tidy(manager: &KeyManager, account: &AccountId) -> Result<usize, ManageError> {
+    ///     manager.delete_expired(account, SystemTime::now() - Duration::from_secs(30 * 86_400)).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](ManageError::Store), when some of them may have been deleted.
+    pub async fn delete_expired(
+        &self,
+        account: &AccountId,
+        before: SystemTime,
+    ) -> Result<usize, ManageError> {
+        let moment = before.min(self.now());
+        let mut deleted = 0;
+        for key in self.list(account).await?.iter().filter(|key| key.is_expired(moment)) {
+            match self.delete(account, &key.id).await {
+                Ok(()) => deleted += 1,
+                // Somebody else has.
+                Err(ManageError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
+    }
 }

@@ -133,9 +133,11 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Rounded up: who waits for so long has waited long enough.
+/// Rounded up: who waits for so long has waited long enough. At most 68 years, as many seconds as every
+/// client can read: what a number is too long for, some take for none (RFC 9111 § 1.2.2).
 fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    seconds.min(i32::MAX.unsigned_abs().into())
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 § 5.6.7), or `None` past the year 9999.

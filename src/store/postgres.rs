@@ -5,8 +5,12 @@
 //! that, or an empty schema of that name that it owns, and afterwards `SELECT`, `INSERT`, `UPDATE` and
 //! `DELETE` on the tables in it. A version of this crate with newer tables changes them when it first
 //! connects, which their owner must do; a role with those four rights alone then needs them on the new
-//! tables, too. Processes of the version before go on, and cannot be started anew; while an index is made
-//! of many rows, their writes wait, and may run out of their time limit.
+//! tables, too. Processes of the version before go on, and cannot be started anew. Their lookups wait for a
+//! tenth of a second at the most, and are then let through before the next try, so that a table that is in
+//! use all the time, by a backup perhaps, ends in a [`StoreError::Timeout`] of whoever connects, after half a
+//! minute. While an index is made of many rows, writes wait, and may run out of their time limit. Where one
+//! takes longer than that half minute, make it beforehand, by hand: with the statement of `layout-4.sql` in
+//! this crate's sources, and `CONCURRENTLY` in the place of `IF NOT EXISTS`.
 //!
 //! **Durability.** What a write has returned is on the disk of the primary, whatever
 //! `synchronous_commit` is by default (a stronger setting stays), so neither `kill -9` nor a power cut

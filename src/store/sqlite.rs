@@ -63,7 +63,8 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens a file, and makes it (readable by its owner only) if there is none. A file of an older
-    /// layout is brought to the newest.
+    /// layout is brought to the newest: processes of the version before go on, and cannot be started anew. Of
+    /// millions of keys that takes seconds, in which others do not write; after five they fail.
     ///
     /// # Errors
     ///

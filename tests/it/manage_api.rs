@@ -365,6 +365,20 @@ async fn who_lists_a_thousand_expired_keys_is_told_to_delete_some() {
 }
 
 #[tokio::test]
+async fn who_wants_an_environment_that_no_layer_takes_is_told_which_there_are() {
+    let mut api = Api::new();
+    let known = ["live", "test"].map(|name| name.parse().unwrap());
+    let manager = api.manager.clone().with_environments(known);
+    api.router = Router::new().nest("/account", api::router::<Header>(manager));
+    let wanted = |environment| Some(json!({ "name": "x", "environment": environment }));
+    let refused = api.call("POST", "/api-keys", wanted("staging")).await;
+    assert_refused(&refused, 400, Some("environment"));
+    let message = refused.body["message"].as_str().unwrap();
+    assert_eq!(message, "An API key may be bound to one of these environments: live, test.");
+    assert_eq!(api.call("POST", "/api-keys", wanted("test")).await.status, 201);
+}
+
+#[tokio::test]
 async fn another_account_s_key_is_like_one_that_is_not_there() {
     let api = Api::new();
     let key = api.made("Production CRM").await;

@@ -266,6 +266,22 @@ async fn names_are_text_and_secrets_are_nowhere() {
 }
 
 #[tokio::test]
+async fn the_environments_are_offered_that_a_key_would_work_in() {
+    let shown =
+        async |manager: KeyManager| ask(&site(&manager), "GET", "/keys/", &[SIGNED_IN]).await.body;
+    let field = r#"name="environment""#;
+    assert!(!shown(manager()).await.contains(field), "nobody has said which there are");
+    assert!(!shown(manager().with_environments([])).await.contains(field));
+    let known = ["live", "test"].map(|name| name.parse().unwrap());
+    let page = shown(manager().with_environments(known)).await;
+    assert!(page.contains(field));
+    for name in ["live", "test"] {
+        assert_eq!(page.matches(&format!(r#"<option value="{name}">"#)).count(), 1, "{name}");
+    }
+    assert!(page.contains("live or test. It becomes part of the key"));
+}
+
+#[tokio::test]
 async fn who_has_a_thousand_expired_keys_reads_why_no_more_are_made() {
     let store = MemoryStore::new();
     let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());

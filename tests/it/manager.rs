@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use tower_api_key::store::LEASE;
 use tower_api_key::{
-    AccountId, Actor, Changes, DEFAULT_KEY_LIMIT, Day, Fingerprint, KeyDigest, KeyEvent, KeyId,
-    KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup, ManageError,
-    ManualClock, MemoryStore, NewSecret, ReplicaId, SharedRegistry as _, StoreError, Use, Version,
-    Written,
+    AccountId, Actor, Changes, DEFAULT_KEY_LIMIT, Day, Environment, Fingerprint, KeyDigest,
+    KeyEvent, KeyId, KeyManager, KeyName, KeyRecord, KeyRegistry, KeyStore, KeyUsage, Lookup,
+    ManageError, ManualClock, MemoryStore, NewSecret, ReplicaId, SharedRegistry as _, StoreError,
+    Use, Version, Written,
 };
 
 use crate::contract_broken::faulty::{Broken, Faulty};
@@ -100,6 +100,72 @@ async fn the_default_cap_is_25_and_can_be_set() {
     manager.delete(&account("a"), &id).await.unwrap();
     let _ = manager.create(&account("a"), named("26")).await.unwrap();
     let _ = manager.with_limit(26).create(&account("a"), named("27")).await.unwrap();
+}
+
+/// A layer refuses a key of an environment that it does not take; whoever has made it learns that there.
+#[tokio::test]
+async fn keys_are_made_for_the_environments_that_are_named_and_for_none() {
+    let manager = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let [live, test] = ["live", "test"].map(|name| name.parse::<Environment>().unwrap());
+    let of = |environment: &Environment| named("x").with_environment(environment.clone());
+    let owner = account("a");
+    let _ = manager.create(&owner, of(&test)).await.unwrap();
+    let old = manager.list(&owner).await.unwrap()[0].id.clone();
+
+    let manager = manager.with_environments([live.clone()]);
+    let refused = manager.create(&owner, of(&test)).await.unwrap_err();
+    assert!(matches!(refused, ManageError::NoSuchEnvironment { .. }), "{refused:?}");
+    assert!(refused.to_string().ends_with("one of these environments: live"), "{refused}");
+    let first = manager.create_first(&account("b"), of(&test)).await.unwrap_err();
+    assert!(matches!(first, ManageError::NoSuchEnvironment { .. }), "{first:?}");
+    let _ = manager.create(&owner, of(&live)).await.unwrap();
+    let _ = manager.create(&owner, named("x")).await.unwrap();
+    let _ = manager.regenerate(&owner, &old).await.unwrap();
+
+    let manager = manager.with_environments([]);
+    let refused = manager.create(&owner, of(&live)).await.unwrap_err();
+    assert!(refused.to_string().ends_with("no environment"), "{refused}");
+    let _ = manager.create(&owner, named("x")).await.unwrap();
+    assert_eq!(manager.list(&owner).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn what_expired_before_a_moment_is_deleted_in_one_call() {
+    let clock = ManualClock::at(time(0));
+    let manager = manager(&clock);
+    let owner = account("a");
+    let _ = manager.create(&owner, named("never")).await.unwrap();
+    for second in 1..=4 {
+        let new = named(&format!("{second}")).with_expires_at(time(second));
+        let _ = manager.create(&owner, new).await.unwrap();
+    }
+    clock.set(time(3));
+    assert_eq!(manager.delete_expired(&owner, time(2)).await.unwrap(), 2);
+    assert_eq!(manager.delete_expired(&owner, time(2)).await.unwrap(), 0);
+    // What has not expired is not deleted, whatever moment is named.
+    assert_eq!(manager.delete_expired(&owner, time(60)).await.unwrap(), 1);
+    let left = manager.list(&owner).await.unwrap();
+    let mut left: Vec<_> = left.iter().map(|key| key.name.as_str()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["4", "never"]);
+}
+
+/// Whoever rotates by a program reads no refusals before it is too late.
+#[tokio::test]
+async fn that_an_account_will_soon_list_too_many_expired_keys_is_logged_before() {
+    let store = MemoryStore::new();
+    let manager = KeyManager::new(store.clone(), "acme".parse().unwrap());
+    let manager = manager.with_clock(ManualClock::at(time(0)));
+    let owner = account("a");
+    let warning = "lists very many expired keys";
+    file_expired(&store, &owner, time(0), 899).await;
+    let (log, _guard) = Log::capture();
+    let ending = || named("x").with_expires_at(time(60));
+    let _ = manager.create(&owner, ending()).await.unwrap();
+    assert_eq!(log.lines(warning).len(), 0);
+    file_expired(&store, &owner, time(0), 1).await;
+    let _ = manager.create(&owner, ending()).await.unwrap();
+    assert_eq!(log.lines(warning).len(), 1);
 }
 
 /// The cap alone would let it list a million keys by tomorrow.

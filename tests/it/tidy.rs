@@ -117,7 +117,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("store/postgres/options", "store", "sqlx"),
     ("store/postgres/connections", "store", "sqlx tokio"),
     ("store/postgres/replicas", "store", "async_trait hex sqlx tokio"),
-    ("store/postgres/open", "store", "sqlx"),
+    ("store/postgres/open", "store", "sqlx tokio"),
     ("store/postgres/transaction", "digest store", "sqlx"),
     ("store/postgres/statements", "digest record store", "sqlx"),
     ("store/postgres/usage", "record store", "sqlx"),
@@ -196,7 +196,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("manage/page", "manage", "axum http serde_json tracing"),
     ("manage/page/assets", "", "axum http"),
     ("manage/page/dates", "store", "jiff maud"),
-    ("manage/page/dialogs", "", "maud"),
+    ("manage/page/dialogs", "record", "maud"),
     // It looks for an identity to refuse it.
     ("manage/page/guard", "identity logged", "axum http serde_json tower_http tracing"),
     ("manage/page/row", "manage record", "maud"),

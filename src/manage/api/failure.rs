@@ -102,6 +102,10 @@ impl From<ManageError> for Failure {
                     "An account may list at most {EXPIRED_KEY_LIMIT} expired API keys: delete some of them first."
                 ),
             ),
+            ManageError::NoSuchEnvironment { known } => {
+                let known = crate::manage::error::environments(&known);
+                Self::param("environment", format!("An API key may be bound to {known}."))
+            }
             ManageError::InvalidExpiry => Self::param(
                 "expires_at",
                 "A key must end in the future, and before the year 10000.",

@@ -72,7 +72,7 @@ impl ImportedKey {
         self
     }
 
-    /// Binds the key to an environment.
+    /// Binds the key to an environment: it works where a layer takes that one, and nobody asks whether one does.
     pub fn with_environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self

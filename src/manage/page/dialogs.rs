@@ -2,9 +2,11 @@
 
 use maud::{Markup, html};
 
-pub(super) fn all(sign_in: &str) -> Markup {
+use crate::record::Environment;
+
+pub(super) fn all(sign_in: &str, environments: &[Environment]) -> Markup {
     html! {
-        (create())
+        (create(environments))
         (created())
         (lost())
         (rename())
@@ -50,21 +52,30 @@ fn name_field(id: &str, hint: Option<&str>) -> Markup {
     }
 }
 
-fn create() -> Markup {
+fn environment_field(known: &[Environment]) -> Markup {
+    let names: Vec<&str> = known.iter().map(Environment::as_str).collect();
+    html! {
+        div.field {
+            label for="create-environment" { "Environment" }
+            input id="create-environment" name="environment" type="text" list="environments"
+                autocomplete="off" autocapitalize="none" spellcheck="false"
+                aria-describedby="create-environment-error create-environment-hint";
+            datalist id="environments" { @for name in &names { option value=(name) {} } }
+            p.error id="create-environment-error" {}
+            p.hint id="create-environment-hint" {
+                (names.join(" or ")) ". It becomes part of the key, which works nowhere else."
+            }
+        }
+    }
+}
+
+fn create(environments: &[Environment]) -> Markup {
     let fields = html! {
         p.unseen id="create-text" { "The key is shown once, when it is made." }
         (name_field("create-name", Some("Something to recognise it by, such as Production CRM.")))
         details {
             summary { "More options" }
-            div.field {
-                label for="create-environment" { "Environment" }
-                input id="create-environment" name="environment" type="text" list="environments"
-                    autocomplete="off" autocapitalize="none" spellcheck="false"
-                    aria-describedby="create-environment-error create-environment-hint";
-                datalist id="environments" { option value="live" {} option value="test" {} }
-                p.error id="create-environment-error" {}
-                p.hint id="create-environment-hint" { "Such as live or test. It becomes part of the key." }
-            }
+            @if !environments.is_empty() { (environment_field(environments)) }
             div.field {
                 label for="create-expiry" { "Expires" }
                 select id="create-expiry" name="expiry" {

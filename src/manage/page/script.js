@@ -166,7 +166,7 @@ const requests = {
 function creation(form) {
   const { name, environment, expiry, expires_at: date } = form.elements;
   const body = { name: name.value.trim() };
-  if (environment.value.trim()) body.environment = environment.value.trim();
+  if (environment?.value.trim()) body.environment = environment.value.trim();
   if (expiry.value === 'date' && date.value) {
     const [year, month, day] = date.value.split('-').map(Number);
     body.expires_at = new Date(year, month - 1, day + 1).toISOString();

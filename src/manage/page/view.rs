@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::usage::Month;
 use super::{dates, dialogs, row};
 use crate::manage::EXPIRED_KEY_LIMIT;
-use crate::record::{KeyId, KeyName, KeyRecord};
+use crate::record::{Environment, KeyId, KeyName, KeyRecord};
 use crate::store::{Day, DayOfUse, KeyUsage};
 
 /// What every page is framed by.
@@ -20,6 +20,8 @@ pub(super) struct Frame<'a> {
     pub(super) account: &'a str,
     pub(super) sign_in: &'a str,
     pub(super) sign_out: Option<&'a str>,
+    /// Those that a key may be bound to, where somebody has said which.
+    pub(super) environments: &'a [Environment],
 }
 
 /// The account's keys, as they are now.
@@ -97,7 +99,7 @@ pub(super) fn page(frame: &Frame<'_>, overview: Option<&Overview>) -> Markup {
                     }
                 }
                 p id="said" role="status" {}
-                (dialogs::all(frame.sign_in))
+                (dialogs::all(frame.sign_in, frame.environments))
             }
         }
     }

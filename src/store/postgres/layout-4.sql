@@ -1,7 +1,5 @@
 -- Tombstones stay for good: what looks for live secrets must not pass over them.
-CREATE INDEX live_secrets_of_account ON tower_api_key.secrets (account, created_at, key_id COLLATE "C")
+CREATE INDEX IF NOT EXISTS live_secrets_of_account ON tower_api_key.secrets (account, created_at, key_id COLLATE "C")
     WHERE digest IS NOT NULL;
 -- What the ended secrets of a key have left.
-CREATE INDEX secrets_of_key ON tower_api_key.secrets (account, key_id);
--- Last, because from here on lookups wait, too.
-DROP INDEX tower_api_key.secrets_of_account;
+CREATE INDEX IF NOT EXISTS secrets_of_key ON tower_api_key.secrets (account, key_id);
