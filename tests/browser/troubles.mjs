@@ -39,6 +39,9 @@ test('mistakes are said beside their fields', async () => {
   await dialog(page).getByLabel('Environment').fill('Live!');
   await press(page, 'Generate key');
   await beside(page, 'Environment', 'lower-case letters and digits');
+  await dialog(page).getByLabel('Environment').fill('staging');
+  await press(page, 'Generate key');
+  await beside(page, 'Environment', 'one of these environments: live, test');
   await dialog(page).getByLabel('Environment').fill('live');
   await dialog(page).getByLabel('Expires').selectOption('date');
   await press(page, 'Generate key');

@@ -63,7 +63,7 @@ fn environment_field(known: &[Environment]) -> Markup {
             datalist id="environments" { @for name in &names { option value=(name) {} } }
             p.error id="create-environment-error" {}
             p.hint id="create-environment-hint" {
-                (names.join(" or ")) ". It becomes part of the key, which works nowhere else."
+                "Empty, or " (names.join(" or ")) ". It becomes part of the key, which then works nowhere else."
             }
         }
     }

@@ -53,6 +53,7 @@ impl Site {
         let clock = ManualClock::at(SystemTime::now());
         let manager =
             KeyManager::new(store.clone(), "acme".parse().unwrap()).with_clock(clock.clone());
+        let manager = manager.with_environments(["live", "test"].map(|name| name.parse().unwrap()));
         fill(&store, &manager, &clock).await;
         let app = Router::new()
             .nest("/console/", page(&manager))
