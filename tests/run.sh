@@ -54,7 +54,7 @@ rm -rf "$keys_found" "$searching"
 said=$(mktemp)
 cargo test --all-features --locked --lib --test it 2>&1 | tee "$said"
 # Shells that outlive the tests search the folders of the servers that all tests share.
-for _ in $(seq 600); do
+for _ in $(seq 3000); do
     [ -n "$(ls -A "$searching")" ] || break
     sleep 0.1
 done
