@@ -1,10 +1,12 @@
 //! Behind a proxy that ends TLS: `cargo run --example behind_proxy`.
 //!
 //! Only the proxies of the list may say that a client came over HTTPS, and only in the one header
-//! that the service chose. The proxy must set that header, not append to it; for nginx:
+//! that the service chose. The proxy must set that header, not append to it. Its word on the client's address
+//! is taken too, which it must set, or append to; for nginx:
 //!
 //! ```text
 //! proxy_set_header X-Forwarded-Proto $scheme;
+//! proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 //! ```
 
 use std::error::Error;
@@ -25,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let issued = manager.create(&"admin@example.com".parse()?, new).await?;
 
     // Here the proxy runs on this machine. `TrustedProxies::forwarded` reads RFC 7239's header.
-    let proxies = TrustedProxies::x_forwarded_proto(["127.0.0.1"])?;
+    let proxies = TrustedProxies::x_forwarded_proto(["127.0.0.1"])?.with_x_forwarded_for();
     let layer = ApiKeyLayer::new(store).with_transport(Transport::behind(proxies));
     let app = protect(Router::new().route("/hello", get(hello)), layer);
 

@@ -17,12 +17,12 @@
 //! | listens on a Unix socket or in a sidecar | [`Transport::dangerously_assume_https`] |
 //! | runs on a developer's machine | [`Transport::insecure_on_loopback`] |
 //!
-//! Where a proxy ends TLS:
+//! Where a proxy ends TLS, which sets `X-Forwarded-Proto`, and sets `X-Forwarded-For` or appends to it:
 //!
 //! ```
 //! use tower_api_key::{ApiKeyLayer, MemoryStore, Transport, TrustedProxies};
 //!
-//! let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"])?;
+//! let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"])?.with_x_forwarded_for();
 //! let layer = ApiKeyLayer::new(MemoryStore::new()).with_transport(Transport::behind(proxies));
 //! # Ok::<_, tower_api_key::InvalidProxies>(())
 //! ```
@@ -94,7 +94,14 @@ pub struct Transport {
     rule: Rule,
     /// Whether TLS was seen to end in this process.
     ends_tls: Arc<AtomicBool>,
-    advised: Arc<AtomicBool>,
+    advised: Arc<Advised>,
+}
+
+/// What was said to the operator, once.
+#[derive(Debug, Default)]
+struct Advised {
+    of_connections: AtomicBool,
+    of_clients: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -182,7 +189,12 @@ impl Transport {
     ) -> Option<IpAddr> {
         let peer = connection?.peer_ip()?;
         match &self.rule {
-            Rule::Behind(proxies) if proxies.contain(peer) => proxies.client(headers),
+            Rule::Behind(proxies) if proxies.contain(peer) => {
+                if !proxies.name_clients() {
+                    self.warn_once();
+                }
+                proxies.client(headers)
+            }
             // The peer is whatever stands in front.
             Rule::AssumeHttps => None,
             _ => Some(peer),
@@ -221,7 +233,7 @@ impl Transport {
 
     /// A service that was never told about its connections refuses everybody: say so, and what to do.
     fn advise_once(&self) {
-        if !self.advised.swap(true, Ordering::Relaxed) {
+        if is_first(&self.advised.of_connections) {
             tracing::error!(
                 target: "tower_api_key",
                 rule = self.name(),
@@ -230,6 +242,20 @@ impl Transport {
                  Behind a proxy that ends TLS: Transport::behind(TrustedProxies), and serve with the peer's address \
                  (into_make_service_with_connect_info::<SocketAddr>() of tower_api_key::axum::protect, or AttachConnection). \
                  For development: Transport::insecure_on_loopback(), with the peer's address too."
+            );
+        }
+    }
+
+    /// Somebody wants to know where a request comes from, and the proxies were not said to tell: say so, and what to
+    /// do.
+    fn warn_once(&self) {
+        if is_first(&self.advised.of_clients) {
+            tracing::warn!(
+                target: "tower_api_key",
+                rule = self.name(),
+                "it is not known where requests come from: keys that are bound to addresses are refused, and no budget \
+                 of failures counts. Where the trusted proxies set X-Forwarded-For, or append to it: \
+                 TrustedProxies::with_x_forwarded_for."
             );
         }
     }
@@ -270,6 +296,11 @@ impl Default for Transport {
     fn default() -> Self {
         Self::tls()
     }
+}
+
+/// Whether nobody was here before. Written once, since every request may come here.
+fn is_first(was_here: &AtomicBool) -> bool {
+    !was_here.load(Ordering::Relaxed) && !was_here.swap(true, Ordering::Relaxed)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

@@ -51,6 +51,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "CIDR")]
     pub(crate) trusted_proxy: Vec<String>,
 
+    /// The trusted proxies set X-Forwarded-For, or append to it: it says where requests come from.
+    #[arg(long, requires = "trusted_proxy")]
+    pub(crate) x_forwarded_for: bool,
+
     /// A name under which MCP clients reach this server, beside its addresses and localhost: with a port
     /// if they write one. Repeatable.
     #[arg(long, value_name = "NAME[:PORT]")]

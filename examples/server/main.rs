@@ -82,7 +82,10 @@ async fn main() -> ExitCode {
 
 async fn run(flags: Flags) -> Result<(), Failure> {
     flags::make_private_folder(&flags.data_dir)?;
-    let proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
+    let mut proxies = TrustedProxies::x_forwarded_proto(&flags.trusted_proxy)?;
+    if flags.x_forwarded_for {
+        proxies = proxies.with_x_forwarded_for();
+    }
     let webhooks = Webhooks::open(flags.webhooks_file())?;
     let certificate = certificate::load_or_make(&flags)?;
 

@@ -18,16 +18,29 @@ use crate::network;
 /// appends to the client's own header produces) and anything odd mean *not HTTPS*. Configure the
 /// proxy to **set** the header, not to append to it.
 ///
+/// Whose request it is, by address, they say in `Forwarded` as well, where that is the header, or in
+/// `X-Forwarded-For`, where [`with_x_forwarded_for`](Self::with_x_forwarded_for) says that they do. Otherwise
+/// nobody's address is known: keys that are bound to addresses are refused, failures are nobody's, and a warning
+/// says so once.
+///
 /// An empty list trusts nobody.
 #[derive(Clone, Debug)]
 pub struct TrustedProxies {
     networks: Arc<[IpNet]>,
     header: ProxyHeader,
+    /// Where they say who the client is.
+    client: Option<ClientHeader>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum ProxyHeader {
     XForwardedProto,
+    Forwarded,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ClientHeader {
+    XForwardedFor,
     Forwarded,
 }
 
@@ -47,7 +60,7 @@ impl TrustedProxies {
     pub fn x_forwarded_proto<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidProxies> {
-        Self::by(ProxyHeader::XForwardedProto, networks)
+        Self::by(ProxyHeader::XForwardedProto, None, networks)
     }
 
     /// Proxies that say it in the `proto` parameter of `Forwarded` (RFC 7239 § 5.4).
@@ -61,15 +74,30 @@ impl TrustedProxies {
     pub fn forwarded<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidProxies> {
-        Self::by(ProxyHeader::Forwarded, networks)
+        Self::by(ProxyHeader::Forwarded, Some(ClientHeader::Forwarded), networks)
+    }
+
+    /// These proxies set `X-Forwarded-For`, or append the address of their peer to it: the client is the last
+    /// address there that is no trusted proxy's.
+    ///
+    /// In the place of the `for` of `Forwarded`, where [that](Self::forwarded) is their other header.
+    ///
+    /// Every one of them must. A proxy that passes the client's own header on, which nginx does unless it is told
+    /// otherwise, makes the address whatever the client likes: a stolen key that is bound to a network is let in
+    /// from anywhere, and who guesses keys is somebody else each time.
+    #[must_use]
+    pub fn with_x_forwarded_for(mut self) -> Self {
+        self.client = Some(ClientHeader::XForwardedFor);
+        self
     }
 
     fn by<N: AsRef<str>>(
         header: ProxyHeader,
+        client: Option<ClientHeader>,
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidProxies> {
         let networks = networks.into_iter().map(|text| parse_network(text.as_ref()));
-        Ok(Self { networks: networks.collect::<Result<_, _>>()?, header })
+        Ok(Self { networks: networks.collect::<Result<_, _>>()?, header, client })
     }
 
     /// Whether a peer, in its canonical form, is one of the proxies.
@@ -90,15 +118,19 @@ impl TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// The client of the outermost trusted proxy, in the header that belongs to the one in which they
-    /// say whether it used HTTPS: of `X-Forwarded-For` the last address that is no trusted proxy's,
-    /// since each proxy appends the peer that it saw and what is before that is the client's own word;
-    /// of `Forwarded`, which these proxies set, its `for`. `None` where that header names no client: a
+    /// Whether there is a header in which they say who the client is.
+    pub(super) fn name_clients(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// The client of the outermost trusted proxy: of `X-Forwarded-For` the last address that is no trusted
+    /// proxy's, since each proxy appends the peer that it saw and what is before that is the client's own
+    /// word; of `Forwarded`, which these proxies set, its `for`. `None` where they do not say who it is: a
     /// proxy's own address is nobody's.
     pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        match self.header {
-            ProxyHeader::XForwardedProto => self.last_stranger(headers),
-            ProxyHeader::Forwarded => only_line(headers, &header::FORWARDED)
+        match self.client? {
+            ClientHeader::XForwardedFor => self.last_stranger(headers),
+            ClientHeader::Forwarded => only_line(headers, &header::FORWARDED)
                 .and_then(forwarded::client)
                 .filter(|&client| !self.contain(client)),
         }

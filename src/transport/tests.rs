@@ -192,15 +192,20 @@ fn the_rule_that_assumes_https_permits_everything() {
 
 #[test]
 fn whom_a_trusted_proxy_names_is_the_client_and_whom_a_stranger_names_is_not() {
-    let transport = behind_x_forwarded_proto(&[PROXIES]);
+    let proxies = TrustedProxies::x_forwarded_proto([PROXIES]).unwrap();
+    let silent = Transport::behind(proxies.clone());
+    let appending = Transport::behind(proxies.with_x_forwarded_for());
     let headers = lines(&[("x-forwarded-for", "203.0.113.9")]);
     for is_tls in [false, true] {
-        let client = |peer: [u8; 4]| {
+        let client = |transport: &Transport, peer: [u8; 4]| {
             let connection = Connection { peer: Some((peer, 4711).into()), is_tls };
             transport.client(&headers, Some(connection)).map(|address| address.to_string())
         };
-        assert_eq!(client([10, 1, 2, 3]).as_deref(), Some("203.0.113.9"));
-        assert_eq!(client([192, 0, 2, 1]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(client(&appending, [10, 1, 2, 3]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(client(&silent, [10, 1, 2, 3]), None, "it may be the client's own word");
+        for transport in [&appending, &silent] {
+            assert_eq!(client(transport, [192, 0, 2, 1]).as_deref(), Some("192.0.2.1"));
+        }
     }
 }
 
@@ -433,7 +438,8 @@ fn only_the_two_rules_that_let_keys_travel_in_the_clear_are_called_insecure() {
 #[test]
 fn advice_is_given_once_and_only_where_no_connection_is_known() {
     let transport = Transport::tls();
-    let was_advised = |transport: &Transport| transport.advised.load(Ordering::Relaxed);
+    let was_advised =
+        |transport: &Transport| transport.advised.of_connections.load(Ordering::Relaxed);
     let plain = Connection::plain("203.0.113.9:4711".parse().unwrap());
     assert!(transport.check(&HeaderMap::new(), Some(plain)).is_err());
     assert!(!was_advised(&transport));
@@ -444,6 +450,34 @@ fn advice_is_given_once_and_only_where_no_connection_is_known() {
     let transport = Transport::dangerously_assume_https();
     assert!(transport.check(&HeaderMap::new(), None).is_ok());
     assert!(!was_advised(&transport));
+}
+
+#[test]
+fn one_alone_is_the_first() {
+    let was_here = AtomicBool::new(false);
+    assert!(is_first(&was_here));
+    assert!(!is_first(&was_here));
+}
+
+#[test]
+fn a_warning_is_given_once_and_only_where_trusted_proxies_do_not_say_who_the_client_is() {
+    let proxies = || TrustedProxies::x_forwarded_proto([PROXIES]).unwrap();
+    let rfc_7239 = TrustedProxies::forwarded([PROXIES]).unwrap();
+    for (transport, peer, expected) in [
+        (Transport::behind(proxies()), "10.1.2.3:4711", true),
+        (Transport::behind(proxies()), "192.0.2.1:4711", false),
+        (Transport::behind(proxies().with_x_forwarded_for()), "10.1.2.3:4711", false),
+        (Transport::behind(rfc_7239), "10.1.2.3:4711", false),
+        (Transport::dangerously_assume_https(), "10.1.2.3:4711", false),
+    ] {
+        let connection = Connection::plain(peer.parse().unwrap());
+        let _ = transport.check(&HeaderMap::new(), Some(connection));
+        let warned = |transport: &Transport| transport.advised.of_clients.load(Ordering::Relaxed);
+        assert!(!warned(&transport), "nobody has asked where it comes from");
+        // Clones are of one service.
+        let _ = transport.clone().client(&HeaderMap::new(), Some(connection));
+        assert_eq!(warned(&transport), expected, "{transport:?} {peer}");
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn from(address: &str, key: &str) -> Request<()> {
 }
 
 fn behind_a_proxy(layer: ApiKeyLayer) -> ApiKeyLayer {
-    let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap();
+    let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap().with_x_forwarded_for();
     layer.with_transport(Transport::behind(proxies))
 }
 

@@ -276,7 +276,8 @@ async fn a_key_that_may_have_come_over_https_is_told_of_and_never_revoked() {
     let key = text(manager.create(&account("a"), named("x")).await.unwrap());
     let layer = || ApiKeyLayer::new(store.clone()).with_events(RevokeExposed::by(manager.clone()));
     let behind = || {
-        let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap();
+        let proxies =
+            TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap().with_x_forwarded_for();
         layer().with_transport(Transport::behind(proxies))
     };
     let send = |peer: Option<[u8; 4]>, headers: &[(&str, &str)]| {
@@ -316,7 +317,7 @@ async fn a_key_that_may_have_come_over_https_is_told_of_and_never_revoked() {
         (with_tls, send(stranger, &[])),
         (
             ApiKeyLayer::new(store.clone()).with_transport(Transport::behind(
-                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap(),
+                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap().with_x_forwarded_for(),
             )),
             send(proxy, &[("x-forwarded-proto", "http")]),
         ),

@@ -14,7 +14,7 @@ use tower_api_key::{
 
 use crate::contract_broken::faulty::{Broken, Faulty};
 use crate::servers::folder::Folder;
-use crate::support::{account, named, soon, text, time};
+use crate::support::{Log, account, named, soon, text, time};
 
 const OWNER: &str = "admin@example.com";
 
@@ -40,7 +40,7 @@ impl Bench {
         let layer = ApiKeyLayer::new(store.clone())
             .with_clock(clock.clone())
             .with_transport(Transport::behind(
-                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap(),
+                TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap().with_x_forwarded_for(),
             ))
             .with_usage(&usage);
         Self { clock, manager, usage, layer, is_over: AtomicBool::new(false) }
@@ -286,14 +286,21 @@ async fn the_address_is_the_one_that_trusted_proxies_saw() {
             .with_usage(&bench.usage)
     };
     let networks = ["10.0.0.0/8", "192.168.0.1"];
-    let appending = by(TrustedProxies::x_forwarded_proto(networks).unwrap());
+    let appending = by(TrustedProxies::x_forwarded_proto(networks).unwrap().with_x_forwarded_for());
     let setting = by(TrustedProxies::forwarded(networks).unwrap());
+    // A proxy that nobody vouches for may pass on what the client wrote.
+    let silent = by(TrustedProxies::x_forwarded_proto(networks).unwrap());
+    let setting_both = by(TrustedProxies::forwarded(networks).unwrap().with_x_forwarded_for());
     let forwarded = |value: &'static str| vec![("forwarded", value)];
     let x = |values: &[&'static str]| {
         let mut headers = vec![("x-forwarded-proto", "https")];
         headers.extend(values.iter().map(|value| ("x-forwarded-for", *value)));
         headers
     };
+    let both = vec![
+        ("forwarded", "for=203.0.113.9;proto=https"),
+        ("x-forwarded-for", "1.1.1.1, 198.51.100.7"),
+    ];
     for (layer, headers, expected) in [
         (&appending, x(&[]), None),
         (&appending, x(&["192.168.0.1, 10.9.9.9"]), None),
@@ -312,6 +319,9 @@ async fn the_address_is_the_one_that_trusted_proxies_saw() {
         (&setting, forwarded("for=203.0.113.9;proto=https"), Some("203.0.113.9")),
         (&setting, forwarded("proto=https;for=\"[2001:db8::7]:4711\""), Some("2001:db8::7")),
         (&setting, forwarded("for=_hidden;proto=https"), None),
+        (&silent, x(&["203.0.113.9"]), None),
+        (&setting_both, forwarded("for=203.0.113.9;proto=https"), None),
+        (&setting_both, both, Some("198.51.100.7")),
     ] {
         let peer = SocketAddr::from(([10, 0, 0, 1], 4711));
         let mut request = Request::builder().header("api-key", &text);
@@ -344,6 +354,7 @@ impl Noted {
 
 #[tokio::test]
 async fn every_event_is_told() {
+    let (log, _guard) = Log::capture();
     let store = MemoryStore::new();
     let clock = ManualClock::at(time(0));
     let noted = Noted::default();
@@ -369,6 +380,7 @@ async fn every_event_is_told() {
     let issued = manager.regenerate(&owner, &id).await.unwrap();
     let key = text(issued);
     assert_eq!(noted.taken(), ["created", "renamed", "regenerated"]);
+    assert_eq!(log.lines("a listener to key events panicked").len(), 3);
 
     let request = |key: &str| Request::builder().header("api-key", key).body(()).unwrap();
     assert_eq!(send(&open, request(&key)).await, 200);
