@@ -8,7 +8,7 @@
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let api = Router::new().route("/hello", get(async |caller: Identity| caller.account().to_string()));
 //!
-//! let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"])?;
+//! let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"])?.with_x_forwarded_for();
 //! let layer = ApiKeyLayer::new(MemoryStore::new()).with_transport(Transport::behind(proxies));
 //!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
@@ -184,7 +184,8 @@ where
     })
 }
 
-/// The verified caller as an argument of a handler. Fails only where no layer is in front.
+/// The verified caller as an argument of a handler. Fails where no layer is in front, or one that lets pass who has
+/// no key.
 impl<S: Sync> FromRequestParts<S> for Identity {
     type Rejection = NoApiKeyLayer;
 
@@ -193,7 +194,8 @@ impl<S: Sync> FromRequestParts<S> for Identity {
     }
 }
 
-/// For handlers that serve behind a layer and without one: `None` where none is in front.
+/// For handlers that serve callers and strangers: `None` where no layer is in front, and where the layer lets pass who
+/// has no key.
 impl<S: Sync> OptionalFromRequestParts<S> for Identity {
     type Rejection = Infallible;
 
@@ -202,15 +204,16 @@ impl<S: Sync> OptionalFromRequestParts<S> for Identity {
     }
 }
 
-/// A handler asks for an [`Identity`], and no [`ApiKeyLayer`] is in front of it: a mistake in the
-/// program, answered with 500 and logged with what to do.
+/// A handler asks for an [`Identity`], and there is none, because no [`ApiKeyLayer`] is in front of it, or one
+/// that lets pass who has no key: a mistake in the program, logged with what to do, and answered with a 500 that
+/// does not tell strangers of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoApiKeyLayer;
 
 impl fmt::Display for NoApiKeyLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a handler takes an Identity, but its route is not behind an ApiKeyLayer: serve the router through tower_api_key::axum::protect")
+        f.write_str("a handler takes an Identity, and there is none: serve its route through tower_api_key::axum::protect, or take an Option<Identity> where the layer lets pass who has no valid key")
     }
 }
 
@@ -219,6 +222,7 @@ impl std::error::Error for NoApiKeyLayer {}
 impl IntoResponse for NoApiKeyLayer {
     fn into_response(self) -> Response {
         tracing::error!(target: "tower_api_key", "{self}");
-        (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+        let body = serde_json::json!({ "type": "api_error", "message": "Something is wrong on our side." });
+        (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
     }
 }

@@ -33,8 +33,11 @@
 //!
 //! Each process counts for itself: behind a balancer that spreads requests evenly over *n* replicas, a key
 //! gets up to *n* times its quota, and a guesser *n* times its budget. Divide the quotas by the number of
-//! replicas, or implement [`KeyLimit`] and [`AttemptLimit`] over something that they share. What was
-//! counted is gone when the process ends.
+//! replicas, or implement [`KeyLimit`] and [`AttemptLimit`] over counts in memory that you bring in line with the
+//! other replicas' beside the requests: neither trait waits for an answer. What was counted is gone when the
+//! process ends.
+//!
+//! Layers share what they count if they are clones of one, or are given one limit in an [`Arc`].
 
 #[cfg(feature = "limits")]
 mod governed;
@@ -72,6 +75,22 @@ pub trait AttemptLimit: Send + Sync + 'static {
 
     /// A request from this address was refused because its key is not valid.
     fn failed(&self, from: IpAddr);
+}
+
+impl<L: KeyLimit + ?Sized> KeyLimit for Arc<L> {
+    fn take(&self, caller: &Identity) -> Result<Standing, Standing> {
+        (**self).take(caller)
+    }
+}
+
+impl<L: AttemptLimit + ?Sized> AttemptLimit for Arc<L> {
+    fn may_try(&self, from: IpAddr) -> Result<(), Duration> {
+        (**self).may_try(from)
+    }
+
+    fn failed(&self, from: IpAddr) {
+        (**self).failed(from);
+    }
 }
 
 /// How much of its quota a caller has left.

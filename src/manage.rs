@@ -159,8 +159,9 @@ impl KeyManager {
     }
 
     /// How digests of keys are made; SHA-256 unless set. **The layer must be told the same**, in every
-    /// process, or it knows none of the keys that are made here: [`digest::hashing`](crate::digest::hashing)
-    /// says more.
+    /// process, or it knows none of the keys that are made here. Where it accepts SHA-256 beside its pepper, it
+    /// knows those of a manager without the pepper, and nobody notices what their digests lack:
+    /// [`digest::hashing`](crate::digest::hashing) says more.
     #[must_use]
     pub fn with_hashing(mut self, hashing: Hashing) -> Self {
         self.hashing = hashing;

@@ -346,6 +346,7 @@ impl fmt::Debug for Lookup {
 pub enum StoreError {
     /// It could not be reached or could not do its work.
     #[error("the {store} store is unavailable")]
+    #[non_exhaustive]
     Unavailable {
         /// Which store.
         store: &'static str,
@@ -355,6 +356,7 @@ pub enum StoreError {
     },
     /// It did not answer in time.
     #[error("the {store} store did not answer within {limit:?}")]
+    #[non_exhaustive]
     Timeout {
         /// Which store.
         store: &'static str,
@@ -398,5 +400,11 @@ impl StoreError {
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
         Self::Unavailable { store, source: source.into().into() }
+    }
+
+    /// The store did not answer within `limit`.
+    #[must_use]
+    pub fn timeout(store: &'static str, limit: Duration) -> Self {
+        Self::Timeout { store, limit }
     }
 }

@@ -23,6 +23,9 @@ use crate::record::{AccountId, KeyId, Scope};
 const MANY: usize = 10_000;
 const NOW_AND_THEN: u32 = 1 << 14;
 
+/// A hundred years: `governor` counts no more than 584.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// So few paused addresses are not worth a look.
 const FEW: usize = 256;
 
@@ -37,10 +40,12 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// So many requests in each `window`, which is a nanosecond for each request at least.
+    /// So many requests in each `window`, which is a nanosecond for each request at least, and a hundred years
+    /// at the most.
     #[must_use]
     pub fn new(requests: NonZeroU32, window: Duration) -> Self {
-        Self { requests, window: window.max(Duration::from_nanos(requests.get().into())) }
+        let shortest = Duration::from_nanos(requests.get().into());
+        Self { requests, window: window.clamp(shortest, LONGEST) }
     }
 
     /// After which time one request comes back.
@@ -102,7 +107,9 @@ impl KeyLimit for RateLimit {
 /// already as the budget ended: then its address waits for so much longer, up to the whole window.
 ///
 /// The address is the socket's peer or, behind trusted proxies, whom they name; of IPv6, its first 64 bits,
-/// since one customer has all of those. Where it is not known, nothing is limited. Counted for up to a
+/// since one customer has all of those. **Where it is not known, nothing is limited**: behind
+/// [`TrustedProxies::x_forwarded_proto`](crate::TrustedProxies::x_forwarded_proto) without
+/// [`with_x_forwarded_for`](crate::TrustedProxies::with_x_forwarded_for), say. Counted for up to a
 /// million addresses, about 100 bytes each, while their budget is not whole.
 #[derive(Debug)]
 pub struct FailureBudget(Failures<DefaultClock>);

@@ -9,8 +9,8 @@
 //! | `POST /api-keys/{id}/rotate` `{"grace_seconds"}` | 201 new key and `"api_key"`; the old one works until the grace is over |
 //! | `DELETE /api-keys/{id}` | 204; 404 the second time |
 //!
-//! where key is `{"id","name","environment","hint","scopes","created_at","expires_at","last_used_at",
-//! "status"}`, with times as RFC 3339 writes them. Errors are `{"type","message","param"?}`.
+//! where key is `{"id","name","environment","hint","scopes","sources","created_at","expires_at",
+//! "last_used_at","status"}`, with times as RFC 3339 writes them. Errors are `{"type","message","param"?}`.
 //!
 //! Who may do this is the service's to say: by an extractor of its own, which rejects whoever is not
 //! signed in, and out of which a [`Principal`] can be made.

@@ -53,8 +53,8 @@ impl NewKey {
     }
 
     /// Where the key may be used from; from elsewhere it is refused like an unknown one. The layer must
-    /// know where requests come from: by the socket's peer or a trusted proxy's word
-    /// ([`Transport`](crate::Transport)). Where it does not, such a key is refused.
+    /// know where requests come from: by the socket's peer or the word of a trusted proxy
+    /// ([`TrustedProxies`](crate::TrustedProxies) says in which header). Where it does not, such a key is refused.
     ///
     /// ```
     /// use tower_api_key::NewKey;

@@ -28,6 +28,14 @@ pin_project! {
     }
 }
 
+/// The default of the inner body, for layers outside of this one that answer with none of their own, as CORS
+/// and time limits do.
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
 impl<B> ResponseBody<B> {
     pub(super) fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }

@@ -78,6 +78,10 @@ macro_rules! problem {
 /// gRPC has its own status.
 pub trait RenderRefusal: Send + Sync + 'static {
     /// The response to `refusal`; `request` are the request's headers, without the key.
+    ///
+    /// # Panics
+    ///
+    /// A panic in here reaches the caller of the service.
     fn render(&self, refusal: Refusal, request: &HeaderMap) -> Response<Bytes>;
 }
 

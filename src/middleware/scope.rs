@@ -33,7 +33,7 @@ use crate::rejection::{Rejection, RejectionKind, Subject};
 /// JSON here. The log has its refusals with method, path and key, but without the address, which only that
 /// layer knows. For the whole of a service there is
 /// [`ApiKeyLayer::with_required_scope`](super::ApiKeyLayer::with_required_scope), whose refusals are
-/// counted for the key as well.
+/// [counted](crate::usage) as such: what is refused here, that layer had let in and counted as a use.
 ///
 #[cfg_attr(feature = "axum", doc = "```")]
 #[cfg_attr(not(feature = "axum"), doc = "```ignore")]

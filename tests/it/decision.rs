@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_api_key::middleware::{AttachConnection, ProblemDetails, ResponseBody, require_scope};
 use tower_api_key::{
     ApiKeyLayer, Connection, Entry, Fingerprint, Identity, KeyFormat, KeyStore, Lookup,
     ManualClock, MemoryStore, Refusal, Rejection, RejectionKind, StoreError, Transport,
 };
+use tower_http::timeout::TimeoutLayer;
 
 use crate::support::{Log, account, digest, named, record, soon, text, time, with_key};
 
@@ -672,4 +673,21 @@ async fn an_unwanted_method_or_target_changes_nothing() {
             assert_eq!(kind(&response), Some(RejectionKind::MissingKey), "{method} {uri}");
         }
     }
+}
+
+/// As layers of CORS and of time limits do, which have no body of their own to answer with.
+#[tokio::test]
+async fn a_layer_outside_can_answer_with_nothing() {
+    let store = MemoryStore::new();
+    let (_, key) = with_key(store.clone()).await;
+    let hangs =
+        service_fn(async |_: Request<()>| pending::<Result<Response<Body>, Infallible>>().await);
+    let limit = Duration::from_millis(10);
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limit))
+        .layer(open(store))
+        .service(hangs);
+    let late = soon(service.oneshot(with(&[("api-key", key.as_bytes())]))).await.unwrap();
+    assert_eq!(late.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(body(late).await, "");
 }

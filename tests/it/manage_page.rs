@@ -111,6 +111,16 @@ async fn every_answer_is_armoured() {
         let loaded = path.contains('.');
         let caching = if loaded { "no-cache" } else { "no-store" };
         assert_eq!(answer.headers["cache-control"], caching, "{what}");
+        let kind = match path {
+            "/keys/style.css" => "text/css; charset=utf-8",
+            "/keys/script.js" => "text/javascript; charset=utf-8",
+            "/keys/icon.svg" => "image/svg+xml",
+            _ if status == 200 => "text/html; charset=utf-8",
+            _ => continue,
+        };
+        assert_eq!(answer.headers["content-type"], kind, "{what}");
+        let signed_in = ask(&site, method, path, &[SIGNED_IN]).await;
+        assert!(!loaded || signed_in.body == answer.body, "{path} is the same for everybody");
     }
 }
 
@@ -266,6 +276,17 @@ async fn names_are_text_and_secrets_are_nowhere() {
 }
 
 #[tokio::test]
+async fn where_a_key_may_be_used_from_is_said() {
+    let manager = manager();
+    let bound = named("Bound").with_sources("203.0.113.0/24 2001:db8::7".parse().unwrap());
+    let _ = manager.create(&account("a"), bound).await.unwrap();
+    let _ = manager.create(&account("a"), named("Free")).await.unwrap();
+    let page = ask(&site(&manager), "GET", "/keys/", &[SIGNED_IN]).await.body;
+    assert!(page.contains("only from 203.0.113.0/24 2001:db8::7"));
+    assert_eq!(page.matches("only from").count(), 1);
+}
+
+#[tokio::test]
 async fn the_environments_are_offered_that_a_key_would_work_in() {
     let shown =
         async |manager: KeyManager| ask(&site(&manager), "GET", "/keys/", &[SIGNED_IN]).await.body;
@@ -303,6 +324,7 @@ async fn an_api_key_never_opens_the_page() {
     let layer = ApiKeyLayer::new(store).with_transport(Transport::dangerously_assume_https());
     let behind = Router::new().fallback_service(protect(site(&manager), layer));
     let headers = [SIGNED_IN, ("api-key", key.as_str()), JSON];
+    let (log, _guard) = Log::capture();
     for (method, path) in
         [("GET", "/keys/"), ("POST", "/keys/first-key"), ("GET", "/keys/style.css")]
     {
@@ -310,6 +332,7 @@ async fn an_api_key_never_opens_the_page() {
         assert_eq!(answer.status, 403, "{method} {path}");
         assert!(answer.body.contains("API keys cannot manage API keys."), "{}", answer.body);
     }
+    assert_eq!(log.lines("the page of keys is mounted behind an ApiKeyLayer").len(), 3);
     // Beside the layer, a key in a header is nothing.
     assert_eq!(ask(&site(&manager), "GET", "/keys/", &headers[1..]).await.status, 401);
 }

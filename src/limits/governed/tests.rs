@@ -118,6 +118,17 @@ fn counts_that_are_whole_again_are_dropped_now_and_then_if_they_are_many() {
     }
 }
 
+#[test]
+fn a_quota_that_never_comes_back_is_one_of_a_hundred_years() {
+    let quota = Quota::new(NonZeroU32::MIN, Duration::MAX);
+    let clock = FakeRelativeClock::default();
+    let counts = Counts::new(quota, clock.clone());
+    let standing = counts.take(&0).unwrap();
+    assert_eq!(standing.window, LONGEST);
+    clock.advance(Duration::from_hours(24 * 365));
+    assert!(counts.take(&0).is_err());
+}
+
 proptest! {
     #[test]
     fn every_quota_can_be_governed(requests in 1_u32.., window in any::<u64>().prop_map(Duration::from_nanos)) {

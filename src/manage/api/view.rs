@@ -24,6 +24,8 @@ pub(super) struct KeyView {
     hint: String,
     /// What it may be used for.
     scopes: Vec<String>,
+    /// The addresses and blocks that it may be used from; none is anywhere.
+    sources: Vec<String>,
     /// When it was made.
     #[serde(serialize_with = "rfc_3339")]
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
@@ -58,6 +60,7 @@ impl KeyView {
             environment: record.environment.as_ref().map(ToString::to_string),
             hint: record.hint.to_string(),
             scopes: record.scopes.iter().map(Scope::to_string).collect(),
+            sources: record.sources.to_string().split_whitespace().map(str::to_owned).collect(),
             created_at: record.created_at,
             expires_at: record.expires_at,
             last_used_at: record.last_used_at,

@@ -64,6 +64,7 @@ pub(super) fn row(record: &KeyRecord, usage: Option<&Month>, now: SystemTime) ->
                     Some(environment) => span.environment translate="no" { (environment.as_str()) },
                     None => span.muted { "Any" },
                 }
+                @if !record.sources.is_anywhere() { span.from { "only from " (record.sources) } }
             }
             td role="cell" data-label="Created" { (dates::day(record.created_at)) }
             td role="cell" data-label="Last used" { (last_used(record)) }

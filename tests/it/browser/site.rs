@@ -112,7 +112,8 @@ async fn fill(store: &MemoryStore, manager: &KeyManager, clock: &ManualClock) {
     make(busy, 120, test("Staging").with_expires_at(now + DAY * 9)).await;
     make(busy, 60, test("Load test, spring").with_expires_at(now - DAY * 4)).await;
     make(busy, 33, live("Zapier").with_expires_at(now + DAY * 332)).await;
-    make(busy, 2, named("Partner: Northwind Traders")).await;
+    let partner = named("Partner: Northwind Traders");
+    make(busy, 2, partner.with_sources("203.0.113.0/24 2001:db8::/32".parse().unwrap())).await;
     clock.set(now - DAY);
     let _ = manager.rotate(&account(busy), &old.id, DAY * 7).await.unwrap();
 
