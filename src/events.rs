@@ -1,27 +1,4 @@
 //! What happens to keys, told to whoever wants to know. Knows no HTTP and no store.
-//!
-//! The log (target `tower_api_key`) has it without this, but for what was used, which is in the store. A
-//! hook is for what a log is not for: counting, mailing an owner, feeding an audit trail. A listener hears
-//! what it was told to listen to: the manager tells of what was done to keys, the layer of refusals and of
-//! keys that came in the clear, [`UsageSettings`](crate::UsageSettings) of uses and of keys that are about
-//! to expire.
-//!
-//! ```
-//! use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore, UsageSettings};
-//!
-//! let audit = |event: &KeyEvent<'_>| match event {
-//!     KeyEvent::Deleted { key, name, by, .. } => println!("{key}, {name:?}, was deleted by {by:?}"),
-//!     KeyEvent::Exposed { key, .. } => println!("mail {}: replace {}", key.account, key.name),
-//!     _ => {}
-//! };
-//!
-//! let store = MemoryStore::new();
-//! let manager = KeyManager::new(store.clone(), "acme".parse()?).with_events(audit);
-//! let layer = ApiKeyLayer::new(store).with_events(audit);
-//! let counting = UsageSettings::default().with_events(audit);
-//! # let _ = (manager, layer, counting);
-//! # Ok::<_, tower_api_key::InvalidText>(())
-//! ```
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -132,6 +109,29 @@ impl KeyEvent<'_> {
 }
 
 /// Hears of what happens to keys. Every function or closure of `Fn(&KeyEvent)` is one.
+///
+/// The log (target `tower_api_key`) has it without this, but for what was used, which is in the store. A
+/// hook is for what a log is not for: counting, mailing an owner, feeding an audit trail. A listener hears
+/// what it was told to listen to: the manager tells of what was done to keys, the layer of refusals and of
+/// keys that came in the clear, [`UsageSettings`](crate::UsageSettings) of uses and of keys that are about
+/// to expire.
+///
+/// ```
+/// use tower_api_key::{ApiKeyLayer, KeyEvent, KeyManager, MemoryStore, UsageSettings};
+///
+/// let audit = |event: &KeyEvent<'_>| match event {
+///     KeyEvent::Deleted { key, name, by, .. } => println!("{key}, {name:?}, was deleted by {by:?}"),
+///     KeyEvent::Exposed { key, .. } => println!("mail {}: replace {}", key.account, key.name),
+///     _ => {}
+/// };
+///
+/// let store = MemoryStore::new();
+/// let manager = KeyManager::new(store.clone(), "acme".parse()?).with_events(audit);
+/// let layer = ApiKeyLayer::new(store).with_events(audit);
+/// let counting = UsageSettings::default().with_events(audit);
+/// # let _ = (manager, layer, counting);
+/// # Ok::<_, tower_api_key::InvalidText>(())
+/// ```
 pub trait KeyEvents: Send + Sync + 'static {
     /// Hears of one thing, after it happened and before the call that did it returns. Must not block:
     /// hand on what takes time. A panic in here is logged and stops nothing.

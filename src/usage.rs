@@ -25,10 +25,12 @@
 //!
 //! # What is counted
 //!
-//! * Each accepted request, for its key and the day (UTC) of the first one of an interval.
+//! * Each accepted request, for its key and the day (UTC) of the first one of an interval; also one that a part
+//!   of the service then refuses, because its key lacks the scope of
+//!   [`require_scope`](crate::middleware::require_scope).
 //! * Each refused request with a key that the store knows: expired, of another environment, without the
-//!   scope; and with a key that was deleted, regenerated or rotated, which is put down to the key that
-//!   it was. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
+//!   [layer's](crate::ApiKeyLayer::with_required_scope) scope; and with a key that was deleted, regenerated or
+//!   rotated, which is put down to the key that it was. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
 //! * When and from where a key was last used, and a hash of the `User-Agent`: those of the first request
 //!   of an interval, so at most one interval older than the last one; without a cache, over a store that
 //!   makes a new record for each request, those of the last. The address is the socket's peer or, behind
@@ -193,12 +195,20 @@ impl Usage {
 
     /// Writes what was collected so far. Goes on when it is dropped. While the store does not answer it
     /// takes 10 s at the most, and what was not written is kept.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
     pub async fn flush(&self) {
         flush(Arc::clone(&self.0)).await;
     }
 
     /// Writes what was collected, as [`flush`](Self::flush) does, and the task writes no more. To be called
     /// when the server has answered its last request.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
         flush(Arc::clone(&self.0)).await;

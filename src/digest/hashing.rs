@@ -13,7 +13,9 @@
 //! # Tell everybody the same
 //!
 //! The layer and the manager must be told the same [`Hashing`], in every process. What one files, the other
-//! looks for: a manager with a pepper makes keys that a layer without it refuses as unknown.
+//! looks for: a manager with a pepper makes keys that a layer without it refuses as unknown. The other way round
+//! is quiet: a layer that accepts [`Scheme::sha256`] beside its pepper takes the keys of a manager (or of a
+//! `tower-api-key create`) that was not told of the pepper, whose digests then lack it until they are upgraded.
 //!
 //! ```
 //! use tower_api_key::{ApiKeyLayer, Hashing, KeyManager, MemoryStore, Pepper, Scheme, Upgrades};

@@ -1,17 +1,5 @@
 //! Another store's answers, kept in memory for a while. Knows no particular store, no verification and
 //! no HTTP.
-//!
-//! **Within this process a write is final when it returns**: no lookup that starts afterwards is
-//! answered from before it. For this, everything that writes must do it through the same
-//! [`CachedStore`] (or clones of it) that the layer reads from.
-//!
-//! **Another process's writes** are final here when they are [settled](KeyRegistry::settle) there, if this
-//! is one of several [`shared`](CachedStore::shared) caches. With [`alone`](CachedStore::alone), and for what
-//! is written past every cache, they are seen late: a key that was deleted works here until what is cached
-//! of it is [`max_age`](CacheSettings::max_age) old, 30 seconds unless set, and a new one may be unknown for
-//! [`unknown_max_age`](CacheSettings::unknown_max_age).
-//!
-//! That there is no such key is cached, too. That the store failed or did not answer never is.
 
 mod entries;
 mod flights;
@@ -67,6 +55,18 @@ use crate::record::{AccountId, KeyId, KeyName, KeyRecord};
 ///
 /// A write that has begun is finished in the background when its future is dropped; writing
 /// therefore needs a Tokio runtime.
+///
+/// **Within this process a write is final when it returns**: no lookup that starts afterwards is
+/// answered from before it. For this, everything that writes must do it through the same
+/// [`CachedStore`] (or clones of it) that the layer reads from.
+///
+/// **Another process's writes** are final here when they are [settled](KeyRegistry::settle) there, if this
+/// is one of several [`shared`](CachedStore::shared) caches. With [`alone`](CachedStore::alone), and for what
+/// is written past every cache, they are seen late: a key that was deleted works here until what is cached
+/// of it is [`max_age`](CacheSettings::max_age) old, 30 seconds unless set, and a new one may be unknown for
+/// [`unknown_max_age`](CacheSettings::unknown_max_age).
+///
+/// That there is no such key is cached, too. That the store failed or did not answer never is.
 pub struct CachedStore<S> {
     store: Arc<S>,
     clock: Arc<dyn Monotonic>,

@@ -1,41 +1,4 @@
 //! Keys in PostgreSQL, 15 and later. Knows no other store, no verification and no HTTP.
-//!
-//! For any number of processes on any number of machines. The tables are in a schema of their own,
-//! `tower_api_key`, which the first to connect makes; its role needs `CREATE` on the database for
-//! that, or an empty schema of that name that it owns, and afterwards `SELECT`, `INSERT`, `UPDATE` and
-//! `DELETE` on the tables in it. A version of this crate with newer tables changes them when it first
-//! connects, which their owner must do; a role with those four rights alone then needs them on the new
-//! tables, too. Processes of the version before go on, and cannot be started anew. Their lookups wait for a
-//! tenth of a second at the most, and are then let through before the next try, so that a table that is in
-//! use all the time, by a backup perhaps, ends in a [`StoreError::Timeout`] of whoever connects, after half a
-//! minute. While an index is made of many rows, writes wait, and may run out of their time limit. Where one
-//! takes longer than that half minute, make it beforehand, by hand: with the statement of `layout-4.sql` in
-//! this crate's sources, and `CONCURRENTLY` in the place of `IF NOT EXISTS`.
-//!
-//! **Durability.** What a write has returned is on the disk of the primary, whatever
-//! `synchronous_commit` is by default (a stronger setting stays), so neither `kill -9` nor a power cut
-//! of the server loses a key that was shown or revives one that was deleted. With
-//! `synchronous_standby_names` set it is on the standby, too, and survives a failover to it. Without,
-//! a failover loses the last moments: what was deleted in them **works again**, so delete it again.
-//! `fsync = off` voids all of this.
-//!
-//! **Which server.** Verification reads from the primary: a standby lags, and would accept what was
-//! deleted. A server in recovery is refused when the connection is made.
-//!
-//! **Poolers.** Nothing relies on the session: transactions hold every lock, no statement stays
-//! prepared, no setting outlives its transaction. PgBouncer may be in transaction mode.
-//!
-//! **Time.** Every call ends within a limit (500 ms, see [`PostgresOptions`]), or is
-//! [`StoreError::Timeout`]: a write may then have happened or not. Verification has connections of its
-//! own, so that a flood of lookups does not hold up a deletion, nor the other way round. A lookup is
-//! one round trip.
-//!
-//! All writes of a store share one row for their version, so that they commit one after the other:
-//! about as many a second as the server's disk flushes.
-//!
-//! A digest is overwritten when its secret ends, and leaves the table's file with the next `VACUUM`.
-//! A row that cannot be read is passed over with an error event in the log, as in
-//! [`SqliteStore`](crate::SqliteStore).
 
 mod connections;
 mod open;
@@ -76,6 +39,44 @@ const USES_AT_ONCE: usize = 500;
 /// ```
 ///
 /// A call that has begun goes on when its future is dropped, to its end or to the time limit.
+///
+/// For any number of processes on any number of machines. The tables are in a schema of their own,
+/// `tower_api_key`, which the first to connect makes; its role needs `CREATE` on the database for
+/// that, or an empty schema of that name that it owns, and afterwards `SELECT`, `INSERT`, `UPDATE` and
+/// `DELETE` on the tables in it. A version of this crate with newer tables changes them when it first
+/// connects, which their owner must do; a role with those four rights alone then needs them on the new
+/// tables, too. Processes of the version before go on, and cannot be started anew. Their lookups wait for a
+/// tenth of a second at the most, and are then let through before the next try, so that a table that is in
+/// use all the time, by a backup perhaps, ends in a [`StoreError::Timeout`] of whoever connects, after half a
+/// minute. While an index is made of many rows, writes wait, and may run out of their time limit. Where one
+/// takes longer than that half minute, make it beforehand, by hand: with both statements of `layout-4.sql`
+/// in this crate's sources, and `CONCURRENTLY` in the place of `IF NOT EXISTS`. Should one fail, PostgreSQL
+/// keeps an index that is not whole, and it would be taken for made: `DROP INDEX tower_api_key.…` first.
+///
+/// **Durability.** What a write has returned is on the disk of the primary, whatever
+/// `synchronous_commit` is by default (a stronger setting stays), so neither `kill -9` nor a power cut
+/// of the server loses a key that was shown or revives one that was deleted. With
+/// `synchronous_standby_names` set it is on the standby, too, and survives a failover to it. Without,
+/// a failover loses the last moments: what was deleted in them **works again**, so delete it again.
+/// `fsync = off` voids all of this.
+///
+/// **Which server.** Verification reads from the primary: a standby lags, and would accept what was
+/// deleted. A server in recovery is refused when the connection is made.
+///
+/// **Poolers.** Nothing relies on the session: transactions hold every lock, no statement stays
+/// prepared, no setting outlives its transaction. PgBouncer may be in transaction mode.
+///
+/// **Time.** Every call ends within a limit (500 ms, see [`PostgresOptions`]), or is
+/// [`StoreError::Timeout`]: a write may then have happened or not. Verification has connections of its
+/// own, so that a flood of lookups does not hold up a deletion, nor the other way round. A lookup is
+/// one round trip.
+///
+/// All writes of a store share one row for their version, so that they commit one after the other:
+/// about as many a second as the server's disk flushes.
+///
+/// A digest is overwritten when its secret ends, and leaves the table's file with the next `VACUUM`.
+/// A row that cannot be read (an edit by hand) is passed over with an error event in the log, as if it were
+/// not there; it still counts towards the cap, and deleting it works.
 #[derive(Clone)]
 pub struct PostgresStore {
     verification: Connections,

@@ -1,18 +1,4 @@
 //! Keys in one SQLite file. Knows no other store, no verification and no HTTP.
-//!
-//! For one machine: any number of processes may share the file, none over a network file system.
-//! What a write has returned is on the disk (`synchronous=FULL` in write-ahead mode): neither
-//! `kill -9` nor a power cut loses a key that was shown or revives one that was deleted.
-//!
-//! While it is open, part of the file's content is in two more beside it, `-wal` and `-shm`. Back up
-//! with SQLite's own `VACUUM INTO` or `.backup`, or [`close`](SqliteStore::close) the store first; a
-//! plain copy of the one file lacks the latest keys.
-//!
-//! A row that cannot be read (a damaged disk, an edit by hand) is passed over with an error event in
-//! the log, as if it were not there; it still counts towards the cap, and deleting it works.
-//!
-//! SQLite is linked in statically; an application that also uses `rusqlite` must use a version that
-//! links the same `libsqlite3-sys` as `sqlx` does.
 
 mod open;
 mod replicas;
@@ -52,6 +38,20 @@ use crate::record::{AccountId, EndCause, KeyId, KeyName, KeyRecord};
 /// Verification, management and what [replicas](crate::docs::replicas) tell each other use connections
 /// of their own, seven in all, and the ones for verification cannot write. A write that has begun is
 /// finished in the background when its future is dropped.
+///
+/// For one machine: any number of processes may share the file, none over a network file system.
+/// What a write has returned is on the disk (`synchronous=FULL` in write-ahead mode): neither
+/// `kill -9` nor a power cut loses a key that was shown or revives one that was deleted.
+///
+/// While it is open, part of the file's content is in two more beside it, `-wal` and `-shm`. Back up
+/// with SQLite's own `VACUUM INTO` or `.backup`, or [`close`](SqliteStore::close) the store first; a
+/// plain copy of the one file lacks the latest keys.
+///
+/// A row that cannot be read (a damaged disk, an edit by hand) is passed over with an error event in
+/// the log, as if it were not there; it still counts towards the cap, and deleting it works.
+///
+/// SQLite is linked in statically; an application that also uses `rusqlite` must use a version that
+/// links the same `libsqlite3-sys` as `sqlx` does.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     verification: SqlitePool,

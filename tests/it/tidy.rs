@@ -298,6 +298,28 @@ fn dependencies_point_one_way() {
     }
 }
 
+/// Nobody but those who work on this crate reads the documentation of a private module.
+#[test]
+fn what_users_must_know_is_not_kept_in_private_modules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let texts = rust_files(&root).into_iter().map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), text)
+    });
+    let texts: Vec<(String, String)> = texts.collect();
+    let public: BTreeSet<&str> = texts
+        .iter()
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| line.trim().strip_prefix("pub mod ")?.strip_suffix(';'))
+        .chain(["lib", "main"])
+        .collect();
+    assert!(public.contains("usage") && !public.contains("postgres"), "{public:?}");
+    for (name, text) in &texts {
+        let documentation = text.lines().filter(|line| line.starts_with("//!")).count();
+        assert!(documentation <= 10 || public.contains(name.as_str()), "{name}: {documentation}");
+    }
+}
+
 /// Asserts that only these files contain a text.
 fn only_in(text: &str, files: &[&str]) {
     let modules = modules();
