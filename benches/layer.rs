@@ -110,13 +110,32 @@ fn call<S: Service<Request<B>>, B>(service: &mut S, request: Request<B>) {
     }
 }
 
-fn bench<S: Service<Request<()>>>(
+/// What one call is answered: nobody wants to know how fast a mistake is.
+fn assert_answers<S, B, R>(service: &mut S, request: Request<B>, expected: StatusCode)
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
+        unreachable!("memory answers at once")
+    };
+    assert_eq!(response.status(), expected);
+}
+
+fn bench<S, R>(
     criterion: &mut Criterion,
     name: &str,
     mut service: S,
     keys: &[Option<HeaderValue>],
     extended: bool,
-) {
+) where
+    S: Service<Request<()>, Response = Response<R>>,
+{
+    let expected =
+        if name.starts_with("refuse") { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+    for key in keys {
+        assert_answers(&mut service, request(key.as_ref(), extended), expected);
+    }
     let mut next = 0;
     criterion.bench_function(name, |bencher| {
         bencher.iter_batched(
@@ -190,6 +209,9 @@ fn in_axum(criterion: &mut Criterion, store: &MemoryStore, keys: &[Option<Header
     let mut hand = router().layer(from_fn_with_state(Arc::new(by_digest), by_hand));
     let mut protected = protect(router(), layer(store.clone()));
     let setup = || request(keys[0].as_ref(), true).map(|()| axum::body::Body::empty());
+    assert_answers(&mut bare, setup(), StatusCode::OK);
+    assert_answers(&mut hand, setup(), StatusCode::OK);
+    assert_answers(&mut protected, setup(), StatusCode::OK);
     criterion.bench_function("axum_bare", |bencher| {
         bencher.iter_batched(setup, |request| call(&mut bare, request), BATCH);
     });

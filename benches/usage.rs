@@ -67,7 +67,8 @@ fn round(service: &mut ApiKeyService<Inner>, requests: Vec<Request<()>>) -> f64 
     let start = Instant::now();
     for request in requests {
         match pin!(service.call(request)).poll(&mut context) {
-            Poll::Ready(response) => drop(black_box(response)),
+            Poll::Ready(Ok(response)) => assert!(black_box(response).status().is_success()),
+            Poll::Ready(Err(never)) => match never {},
             Poll::Pending => unreachable!("memory answers at once"),
         }
     }

@@ -111,7 +111,7 @@ async fn a_session_begins_with_the_password_and_ends_with_signing_out() {
 
 #[tokio::test]
 async fn who_signs_in_and_out_and_who_fails_to_is_logged_with_the_address() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let server = start(folder.path(), &[]);
     assert_eq!(sign_in(&server, "wrong", "").await.status, 401);
     let session = cookie(&sign_in(&server, PASSWORD, "").await);

@@ -193,14 +193,14 @@ async fn use_a_foreign_key(line: &mut UnixStream, scheme: Scheme, beginning: &st
 }
 
 fn pepper() -> Pepper {
-    let mut pepper = vec![0; 32];
+    let mut pepper = vec![0; 64];
     File::open("/dev/urandom").unwrap().read_exact(&mut pepper).unwrap();
     Pepper::new(pepper).unwrap()
 }
 
 /// Keys are made and verified with a pepper.
 async fn use_a_pepper(line: &mut UnixStream) -> Hashing {
-    let mut pepper = vec![0; 32];
+    let mut pepper = vec![0; 64];
     File::open("/dev/urandom").unwrap().read_exact(&mut pepper).unwrap();
     tell(line, &pepper);
     let hashing = Hashing::peppered(Pepper::new(pepper).unwrap());

@@ -483,7 +483,7 @@ async fn management_that_waits_ends_at_the_limit_and_holds_up_no_verification() 
     let Some(server) = Postgres::shared() else { return };
     let url = server.fresh_database().await;
     let (owner, records) = filled(&url).await;
-    let limit = Duration::from_millis(400);
+    let limit = Duration::from_millis(1_500);
     let store = PostgresOptions::new(&url).unwrap().with_time_limit(limit).connect().await.unwrap();
     let held = hold(&url, &owner).await;
     let started = Instant::now();
@@ -546,7 +546,9 @@ async fn sessions_and_backends(server: &Postgres, name: &str) -> (i64, i64) {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let url = server.url("postgres");
     let sessions = format!("SELECT sessions FROM pg_stat_database WHERE datname = '{name}'");
-    let backends = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'");
+    let backends = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend'"
+    );
     (one(&url, &sessions).await, one(&url, &backends).await)
 }
 

@@ -18,8 +18,9 @@ use crate::servers::{Redis, free_port};
 use crate::support::{Log, account, digest, record, soon, time};
 
 impl Redis {
+    /// With patience for a busy machine.
     fn options(&self) -> RedisOptions {
-        RedisOptions::new(self.url(0))
+        RedisOptions::new(self.url(0)).with_time_limit(Duration::from_secs(20))
     }
 
     async fn connect(&self) -> RedisStore {
@@ -382,9 +383,9 @@ async fn a_killed_server_loses_nothing_and_is_used_again_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_times_out_and_is_used_again_at_once() {
     let Some(server) = Redis::start(&[]) else { return };
-    let limit = Duration::from_millis(200);
+    let key = insert(&server.connect().await, record(&account("a"), time(0))).await;
+    let limit = Duration::from_millis(300);
     let store = server.options().with_time_limit(limit).connect().await.unwrap();
-    let key = insert(&store, record(&account("a"), time(0))).await;
     for rounds in [1, 5] {
         server.pause();
         for _ in 0..rounds {
@@ -394,7 +395,7 @@ async fn a_stopped_server_times_out_and_is_used_again_at_once() {
                 assert!(matches!(answer, Err(StoreError::Timeout { .. })), "{answer:?}");
             }
             assert!(store.list(&key.account).await.is_err());
-            assert!(began.elapsed() < limit * 5, "{:?}", began.elapsed());
+            assert!(began.elapsed() < limit * 10, "{:?}", began.elapsed());
         }
         server.resume();
         let took = soon(works_again(&store, &key)).await;
@@ -455,7 +456,7 @@ async fn a_connection_that_a_network_has_forgotten_is_given_up() {
         proxy.swallows.store(false, Ordering::SeqCst);
         // The lookup and the write each wait once for a connection that is dead.
         let took = soon(works_again(&store, &key)).await;
-        assert!(took < Duration::from_millis(1600), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
         for _ in 0..20 {
             assert!(is_live(&store, &key).await, "nothing stays stuck");
             store.list(&key.account).await.unwrap();

@@ -97,7 +97,7 @@ async fn deleted_means_dead(stores: Vec<Shared>, rounds: usize) {
         }
     }
     took.sort();
-    assert!(took[rounds / 2] < LEASE / 4, "nobody hears of writes: {:?}", took[rounds / 2]);
+    assert!(took[rounds / 2] < LEASE / 2, "nobody hears of writes: {:?}", took[rounds / 2]);
     println!("deleted everywhere: median {:.1?}, worst {:.1?}", took[rounds / 2], took[rounds - 1]);
     let latest = store.roll().await.unwrap().version;
     for replica in &replicas {
@@ -156,7 +156,8 @@ async fn deleted_means_dead_over_redis() {
     let url = server.fresh_database();
     let mut stores: Vec<Shared> = Vec::new();
     for _ in 0..3 {
-        stores.push(Arc::new(RedisStore::connect(url.clone()).await.unwrap()));
+        let options = RedisOptions::new(url.clone()).with_time_limit(Duration::from_secs(20));
+        stores.push(Arc::new(options.connect().await.unwrap()));
     }
     deleted_means_dead(stores, 50).await;
 }
@@ -175,9 +176,8 @@ async fn a_dead_replica_is_waited_for_twice_and_then_forgotten() {
         drop(manager.create(&owner, named("x")).await.unwrap());
         took.push(began.elapsed());
     }
-    let moment = LEASE / 2;
-    assert!(took[..2].iter().all(|&took| took >= LEASE && took < LEASE + moment), "{took:?}");
-    assert!(took[2..].iter().all(|&took| took < moment), "{took:?}");
+    assert!(took[..2].iter().all(|&took| took >= LEASE && took < LEASE * 2), "{took:?}");
+    assert!(took[2..].iter().all(|&took| took < LEASE), "{took:?}");
     assert_eq!(store.roll().await.unwrap().replicas.len(), 2, "the others are still on the roll");
 }
 
@@ -218,7 +218,7 @@ async fn a_replica_that_is_stopped_runs_out_before_a_deletion_returns() {
     replica.settle().await;
     let took = began.elapsed();
     assert!(!is_live(&stopped, &key).await, "accepted after {took:?}");
-    assert!(took < LEASE + LEASE / 2, "{took:?}");
+    assert!(took < LEASE * 2, "{took:?}");
     assert_eq!(stopped.status().unwrap().lease, None);
     go.send(()).unwrap();
     drop(stopped);
@@ -299,7 +299,7 @@ async fn who_has_closed_trusts_no_memory() {
     assert_eq!(deleted, Written::Done(()));
     let began = Instant::now();
     replicas[0].settle().await;
-    assert!(began.elapsed() < LEASE / 2, "who has closed is waited for");
+    assert!(began.elapsed() < LEASE, "who has closed is waited for");
     assert!(!is_live(&replicas[1], &key).await);
 }
 
@@ -324,7 +324,7 @@ async fn a_suspect_that_is_alive_comes_back_by_another_name() {
     assert_eq!(roll.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [after]);
     let began = Instant::now();
     replica.settle().await;
-    assert!(began.elapsed() < LEASE / 2);
+    assert!(began.elapsed() < LEASE);
 }
 
 /// Many writes at once wait for each other's looks, and not for what keeps the lease.
@@ -408,12 +408,13 @@ async fn without_the_store_memory_is_trusted_for_the_lease_only() {
             replica.find(key.fingerprint()).await.unwrap();
         }
     }
-    let down = Instant::now();
     server.kill();
-    while strict.status().unwrap().lease.is_some() {
+    let down = Instant::now();
+    let left = |since: Duration| strict.status().unwrap().lease.map(|left| since + left);
+    while let Some(sum) = left(down.elapsed()) {
+        assert!(sum <= LEASE, "{sum:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(down.elapsed() < LEASE, "{:?}", down.elapsed());
     assert!(strict.find(key.fingerprint()).await.is_err());
     let found = stale.find(key.fingerprint()).await.unwrap();
     assert!(matches!(found, Some(Entry::Live(_))));
@@ -429,7 +430,7 @@ async fn without_the_store_memory_is_trusted_for_the_lease_only() {
     while strict.status().unwrap().lease.is_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
     assert!(strict.status().unwrap().is_connected);
 }
 
@@ -441,7 +442,7 @@ async fn a_manager_can_return_at_once_and_settle_later() {
     let manager = KeyManager::new(Arc::clone(&store), "acme".parse().unwrap()).without_settling();
     let began = Instant::now();
     drop(manager.create(&account("a"), named("x")).await.unwrap());
-    assert!(began.elapsed() < LEASE / 2);
+    assert!(began.elapsed() < LEASE);
     manager.settle().await;
     assert!(began.elapsed() >= LEASE);
 }

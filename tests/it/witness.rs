@@ -19,6 +19,7 @@ use regex::bytes::Regex;
 use sha2::{Digest as _, Sha256};
 use tower_api_key::KeyText;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What follows the last `_` of a key, and what may stand before.
 const TAIL: usize = 49;
@@ -32,7 +33,8 @@ fn begin() {
         .with_ansi(false)
         .with_writer(Witness)
         .finish();
-    tracing::subscriber::set_global_default(subscriber).expect("nobody listened before");
+    // What crates say by `log`, too.
+    subscriber.try_init().expect("nobody listened before");
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         look_at("a panic", panic.to_string().as_bytes());

@@ -44,7 +44,7 @@ in_rounds() {
 
 decision=(
     src/{digest,extract,key,network,policy,transport,verify}.rs src/record/sources.rs
-    src/transport/{forwarded,proxies}.rs src/verify/search.rs
+    src/transport/{forwarded,proxies}.rs src/verify/search.rs src/middleware/service.rs
 )
 mode=${1:-all}
 case $mode in

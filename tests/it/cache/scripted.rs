@@ -54,9 +54,7 @@ impl Plan {
         match self.end {
             End::Answers | End::HasForgotten | End::PanicsAtOnce => Ok(done),
             End::Fails => Err(StoreError::unavailable("scripted", "the cable is cut")),
-            End::TimesOut => {
-                Err(StoreError::Timeout { store: "scripted", limit: Duration::from_secs(3) })
-            }
+            End::TimesOut => Err(StoreError::timeout("scripted", Duration::from_secs(3))),
             End::Panics => panic_quietly(),
         }
     }

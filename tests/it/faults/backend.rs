@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use tokio::task::block_in_place;
-use tower_api_key::{PostgresStore, RedisStore, StoreError};
+use tower_api_key::{PostgresOptions, RedisOptions, StoreError};
 
 use super::Store;
 use crate::servers::{Postgres, Redis};
 use crate::support::soon;
+
+/// For a busy machine, where the time limit is not what is asked about.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) enum Backend {
     Postgres { server: Postgres, database: String },
@@ -48,18 +51,28 @@ impl Backend {
 
     /// The store, by way of the server's own port.
     pub(super) async fn connect(&self) -> Store {
-        self.connect_by(self.port()).await.unwrap()
+        self.connect_within(PATIENCE, self.port()).await.unwrap()
     }
 
-    /// The store by way of another port.
+    /// The store by way of another port, with the time limit that it has by default.
     pub(super) async fn connect_by(&self, port: u16) -> Result<Store, StoreError> {
+        self.connect_within(Duration::from_millis(500), port).await
+    }
+
+    /// The store by way of another port, with a time limit.
+    pub(super) async fn connect_within(
+        &self,
+        limit: Duration,
+        port: u16,
+    ) -> Result<Store, StoreError> {
         Ok(match self {
             Self::Postgres { server, database } => {
-                let url = server.url_by(port, database);
-                std::sync::Arc::new(PostgresStore::connect(&url).await?)
+                let options = PostgresOptions::new(&server.url_by(port, database))?;
+                std::sync::Arc::new(options.with_time_limit(limit).connect().await?)
             }
             Self::Redis { .. } => {
-                std::sync::Arc::new(RedisStore::connect(Redis::url_by(port, 0)).await?)
+                let options = RedisOptions::new(Redis::url_by(port, 0)).with_time_limit(limit);
+                std::sync::Arc::new(options.connect().await?)
             }
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tower_api_key::{AccountId, Fingerprint, MemoryStore};
 
+use super::backend::PATIENCE;
 use super::calls::{Call, Kind};
 use super::state::{snapshot, version};
 use super::{Backend, Store};
@@ -62,15 +63,22 @@ struct Tally {
 impl Bench {
     async fn new(backend: Backend) -> Self {
         let wire = Wire::to(backend.port()).await;
-        let cut_off = backend.connect_by(wire.port()).await.unwrap();
+        let cut_off = backend.connect_within(PATIENCE, wire.port()).await.unwrap();
         let direct = backend.connect().await;
         let oracle: Store = Arc::new(MemoryStore::new());
         // Its connections are open from here on, and no others are.
         snapshot(&direct, &account("a"), &[], version(&direct).await).await;
         direct.find(record(&account("a"), time(0)).fingerprint()).await.unwrap();
         wire.cut().await;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let clients = backend.clients().await;
+        let mut clients = usize::MAX;
+        // Until those that were cut off have gone.
+        for _ in 0..100 {
+            let before = std::mem::replace(&mut clients, backend.clients().await);
+            if before == clients {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
         wire.heal().await;
         Self { backend, wire, cut_off, direct, oracle, is_first: false, clients }
     }

@@ -9,11 +9,11 @@ use tower_api_key::KeyManager;
 
 use super::{Backend, Door, Store, unknown_key};
 use crate::servers::Wire;
-use crate::support::{account, named, soon, text};
+use crate::support::{BUSY, account, named, soon, text};
 
 /// How long the server stays away.
 const AWAY: Duration = Duration::from_millis(2_500);
-/// The longest that a request may take meanwhile, and until one succeeds afterwards.
+/// The longest that a request may take meanwhile, and until one succeeds afterwards; [`BUSY`] is not in it.
 const AT_MOST: Duration = Duration::from_secs(1);
 /// Clients that ask one request after another.
 const CLIENTS: usize = 6;
@@ -93,7 +93,7 @@ pub(super) async fn is_refused_and_ends(backend: Backend, fault: Fault) {
     println!(
         "{name}, {fault:?}: {refused} refused, the slowest in {slowest:.0?}; first success {first:.0?} after the return"
     );
-    assert!(first < AT_MOST, "{first:?}");
+    assert!(first < AT_MOST + BUSY, "{first:?}");
     for _ in 0..100 {
         for (key, expected) in &keys {
             assert_eq!(door.status(key).await, *expected, "something of the outage is left");
@@ -119,7 +119,7 @@ fn judge(asked: &[Asked], before: Instant, begun: Instant, ending: Instant) -> (
         }
     }
     assert!(seen[0] > 10 && seen[1] > 10, "{seen:?}");
-    assert!(slowest < AT_MOST, "{slowest:?}");
+    assert!(slowest < AT_MOST + BUSY, "{slowest:?}");
     (seen[1], slowest)
 }
 

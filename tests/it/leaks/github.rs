@@ -217,11 +217,13 @@ async fn what_github_has_not_signed_is_not_believed() {
         (&[(identifier, "github"), (identifier, "github"), (signature, &good)], &message),
         (&[(identifier, "github"), (signature, &good), (signature, &good)], &message),
     ];
+    let (log, _guard) = Log::capture();
     for (headers, message) in cases {
         let (status, answer) = send(&receiver, headers, message.to_vec()).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{headers:?}");
         assert_eq!(answer["message"], "The message is not signed with one of GitHub's keys.");
     }
+    assert_eq!(log.lines("a message about leaks was refused").len(), cases.len());
     assert_eq!((fixture.heard().len(), fixture.names().await.len()), (0, 1));
     assert_eq!(github(&receiver, &message).await.0, StatusCode::OK);
 }
@@ -258,12 +260,15 @@ async fn while_the_store_or_githubs_keys_cannot_be_had_github_is_to_say_it_again
     let fixture = fixture();
     let key = fixture.key("Found").await;
     let message = findings(&[&key]);
+    let (log, _guard) = Log::capture();
     let down = GitHubReceiver::new(KeyVerifier::new(Down), async || Ok(keys()));
     assert_eq!(github(&down, &message).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(log.lines("not all that GitHub found could be dealt with").len(), 1);
     let verifier = KeyVerifier::new(fixture.store.clone());
     let keyless = GitHubReceiver::new(verifier, async || Err("no network".into()));
     let keyless = keyless.revoking(fixture.manager.clone());
     assert_eq!(github(&keyless, &message).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(log.lines("GitHub's keys cannot be had").len(), 1);
     assert_eq!(fixture.names().await, ["Found"]);
 }
 

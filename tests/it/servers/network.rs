@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{local, privileged, say_left_out};
+use super::{local, privileged, say_left_out, we_are_root};
 
 /// A network namespace with two cables to this machine: one for those who ask its processes, one for
 /// what those ask. Gone when dropped.
@@ -19,6 +19,12 @@ impl Network {
     /// A whole network, or leaves the running test out where the machine does not allow one.
     pub(crate) fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !we_are_root() {
+            say_left_out(
+                "no network of its own: its processes would be root's, and not ours to end",
+            );
+            return None;
+        }
         let number = (std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed)) % 256;
         let network = Self { name: format!("api-key-{number}"), number };
         network.build().map_err(|reason| say_left_out(&reason)).ok().map(|()| network)
