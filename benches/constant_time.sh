@@ -25,7 +25,10 @@ path = "$PWD/benches/constant_time/main.rs"
 [dependencies]
 crc32fast = "1"
 http = "1"
+tokio = { version = "1", features = ["rt-multi-thread", "time"] }
 tower = "0.5"
+tracing = "0.1"
+tracing-subscriber = "0.3"
 tower-api-key = { path = "$PWD", default-features = false }
 [profile.release]
 lto = "fat"

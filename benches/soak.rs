@@ -3,11 +3,13 @@
 //! The server is this program again, in a process of its own: TLS, the layer, usage counts, and a cache before
 //! SQLite, with every refusal logged (to nowhere). 80 connections ask as fast as they are answered. In the calm
 //! run all of them have a valid key; then 16 are of clients that mean no good, and one request in ten is theirs:
-//! no key, unknown, deleted, mistyped, huge and doubled ones. Besides, 300 times a second somebody connects who
+//! no key, unknown (another one each time), deleted, mistyped, huge and doubled ones. Besides, 300 times a second somebody connects who
 //! sends 1 MiB of headers, a body of 1 MiB, no HTTP, the key in the clear, half of a request or nothing.
 //!
-//! Fails when anybody gets a 5xx, when a good request does not get its 200, when a hostile one is let in, or when
-//! the server's memory goes on growing in the last third. `SOAK_CALM` and `SOAK_SECONDS` say how long, and
+//! Fails when anybody gets a 5xx, when a good request does not get its 200, when a hostile one is let in, when
+//! the server's memory goes on growing in the last third or is more than [`ROOM`] above that of the calm run, when
+//! files stay open, or, in an optimised build, when the good requests' 99th percentile is more than twice that of the
+//! calm run. `SOAK_CALM` and `SOAK_SECONDS` say how long, and
 //! `SOAK_INTRUSIONS` how often a second somebody connects.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark")]
@@ -42,8 +44,12 @@ const SERVE: &str = "SOAK_SERVE";
 const GOOD: usize = 64;
 const HOSTILE: usize = 16;
 
-/// How many keys there are that nobody made.
-const UNKNOWN: usize = 4_096;
+/// In KiB: for 600 connections that say nothing or not everything, with 40 KiB each for TLS and what was read, and
+/// for 10,000 unknown keys in the cache.
+const ROOM: u64 = 28 * 1_024;
+
+/// How much longer good requests may take beside hostile ones, in an optimised build.
+const LONGER: f64 = 2.0;
 
 /// How long a slow client holds a connection, and what is waited for an answer.
 const HELD: Duration = Duration::from_secs(5);
@@ -80,11 +86,14 @@ fn main() {
         calm.resident
     );
     println!("files    {} open after the calm run, {} at the end", calm.files, soaked.files);
+    let longer = ratio(soaked.latencies.at(99.0), calm.latencies.at(99.0));
     println!(
-        "p99      {:.2} times the calm run's  aim 2",
-        ratio(soaked.latencies.at(99.0), calm.latencies.at(99.0))
+        "p99      {longer:.2} times the calm run's, of {LONGER} that it may be when optimised"
     );
     assert!(end <= third + third / 20, "the memory goes on growing");
+    assert!(third.max(end) <= calm.resident + ROOM, "more memory than there is room for");
+    assert!(soaked.files <= calm.files + GOOD, "files stay open");
+    assert!(longer <= LONGER || cfg!(debug_assertions), "good requests suffer");
 }
 
 fn ratio(one: u64, other: u64) -> f64 {
@@ -294,11 +303,10 @@ impl Attacker {
     /// One hostile request, which must get 401, and what it was.
     async fn attack(&mut self) -> &'static str {
         self.step += 1;
-        let Keys { valid, mistyped, deleted, .. } = &self.server.keys;
-        let unknown = &self.server.keys.unknown[self.step / 8 % UNKNOWN];
+        let Keys { valid, mistyped, deleted } = &self.server.keys;
         let (what, headers) = match self.step % 8 {
             0 => ("no key", String::new()),
-            1 => ("a key that nobody made", format!("API-Key: {unknown}\r\n")),
+            1 => ("a key that nobody made", format!("API-Key: {}\r\n", unknown().await)),
             2 => ("a deleted key", format!("API-Key: {deleted}\r\n")),
             3 => ("two keys", format!("API-Key: {valid}\r\nAPI-Key: {valid}\r\n")),
             4 => ("a key of 64 KiB", format!("API-Key: {}\r\n", "x".repeat(65_536))),
@@ -434,7 +442,14 @@ struct Keys {
     valid: String,
     mistyped: String,
     deleted: String,
-    unknown: Vec<String>,
+}
+
+/// A key as they look here, of another service.
+async fn unknown() -> String {
+    let elsewhere = KeyManager::new(MemoryStore::new(), "acme".parse().unwrap());
+    let account = "admin@example.com".parse().unwrap();
+    let new = NewKey::new("soak".parse().unwrap());
+    elsewhere.create(&account, new).await.unwrap().reveal().as_str().to_owned()
 }
 
 struct Address {
@@ -466,8 +481,7 @@ impl Server {
         let (valid, deleted) = (line(), line());
         let last = if valid.ends_with('0') { '1' } else { '0' };
         let mistyped = format!("{}{last}", &valid[..valid.len() - 1]);
-        let unknown = (0..UNKNOWN).map(|_| line()).collect();
-        let keys = Keys { valid, mistyped, deleted, unknown };
+        let keys = Keys { valid, mistyped, deleted };
         Self { process, address: Arc::new(Address { https, http, keys }) }
     }
 
@@ -518,13 +532,6 @@ async fn serve(folder: &str) {
     let mut out = std::io::stdout();
     writeln!(out, "{https}\n{http}\n{}\n{}", valid.reveal().as_str(), deleted.reveal().as_str())
         .unwrap();
-    let elsewhere =
-        KeyManager::new(MemoryStore::new(), "acme".parse().unwrap()).with_limit(usize::MAX);
-    for _ in 0..UNKNOWN {
-        let new = NewKey::new("soak".parse().unwrap());
-        let strange = elsewhere.create(&account, new).await.unwrap();
-        writeln!(out, "{}", strange.reveal().as_str()).unwrap();
-    }
     out.flush().unwrap();
     let (with_tls, plain) = tokio::join!(with_tls.serve(service.clone()), plain.serve(service));
     with_tls.and(plain).unwrap();

@@ -17,8 +17,15 @@ pub(crate) fn to_milliseconds(time: SystemTime) -> SystemTime {
         + Duration::from_millis(since.subsec_millis().into())
 }
 
+/// When so much time will have passed, by the clock of Tokio's time limits, which tests may stop; far ahead, where that
+/// is too long to be told. Panics where Tokio has no timers.
+pub(crate) fn deadline(after: Duration) -> tokio::time::Instant {
+    tokio::time::sleep(after).deadline()
+}
+
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is a name, and has nothing")]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

@@ -48,7 +48,7 @@ pub enum KeyEvent<'a> {
     /// A request went on that would have been refused, but for the
     /// [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
     WouldRefuse { rejection: &'a Rejection },
-    /// Others may have seen a valid key: replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed)
+    /// Others may have seen a valid key (of one that came in the clear this is told where Tokio has timers): replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed)
     /// delete it.
     Exposed { key: &'a KeyRecord, exposure: Exposure<'a> },
     /// A key that is in use is about to expire. Told once a day by each process.
@@ -144,12 +144,10 @@ impl<F: Fn(&KeyEvent<'_>) + Send + Sync + 'static> KeyEvents for F {
     }
 }
 
-/// Everybody who hears.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners(Option<Arc<dyn KeyEvents>>);
 
 impl Listeners {
-    /// One more.
     pub(crate) fn and(self, listener: impl KeyEvents) -> Self {
         Self(Some(match self.0 {
             None => Arc::new(listener),

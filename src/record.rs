@@ -173,3 +173,16 @@ impl EndCause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_ends_are_those_that_stores_have_kept() {
+        let causes =
+            [EndCause::Deleted, EndCause::Regenerated, EndCause::Rotated, EndCause::Rehashed];
+        let words = ["deleted", "regenerated", "rotated", "rehashed"];
+        assert_eq!(causes.map(EndCause::as_str), words);
+    }
+}

@@ -27,6 +27,7 @@
 //! # Ok::<_, tower_api_key::InvalidProxies>(())
 //! ```
 
+mod advice;
 mod forwarded;
 mod proxies;
 
@@ -38,6 +39,7 @@ use http::{HeaderMap, HeaderName, header};
 
 pub use proxies::{InvalidProxies, TrustedProxies};
 
+use self::advice::{Advice, Advised};
 use crate::rejection::{Rejection, RejectionKind};
 
 /// The connection that a request came over, in the request's extensions: the peer, taken from the
@@ -94,14 +96,7 @@ pub struct Transport {
     rule: Rule,
     /// Whether TLS was seen to end in this process.
     ends_tls: Arc<AtomicBool>,
-    advised: Arc<Advised>,
-}
-
-/// What was said to the operator, once.
-#[derive(Debug, Default)]
-struct Advised {
-    of_connections: AtomicBool,
-    of_clients: AtomicBool,
+    advised: Advised,
 }
 
 #[derive(Clone, Debug)]
@@ -146,7 +141,7 @@ impl Transport {
     }
 
     fn by(rule: Rule) -> Self {
-        Self { rule, ends_tls: Arc::default(), advised: Arc::default() }
+        Self { rule, ends_tls: Arc::default(), advised: Advised::default() }
     }
 
     /// Whether the request came over HTTPS, by the rule.
@@ -156,8 +151,8 @@ impl Transport {
         connection: Option<Connection>,
     ) -> Result<(), Rejection> {
         let evidence = self.evidence(headers, connection).map_err(|missing| {
-            if connection.is_none() {
-                self.advise_once();
+            if let Some(advice) = self.advice(missing) {
+                self.advised.give(advice, self.name(), Some(&missing));
             }
             Rejection::from(RejectionKind::NotHttps).with_source(missing)
         });
@@ -167,15 +162,13 @@ impl Transport {
     /// Whether a request is known to have come over plain HTTP. That nothing proves HTTPS does not say so:
     /// nobody's key should be taken away because a proxy got another address.
     pub(crate) fn is_plain(&self, headers: &HeaderMap, connection: Option<Connection>) -> bool {
-        match (&self.rule, self.evidence(headers, connection)) {
+        match self.evidence(headers, connection) {
             // Behind a proxy that was not named, the client may well have used HTTPS; and where all
             // connections are plain, there may be one that leaves no trace in the headers.
-            (Rule::Tls, Err(NoEvidence::PlainConnection(_))) => {
+            Err(NoEvidence::PlainConnection(_)) => {
                 self.ends_tls.load(Ordering::Relaxed) && !is_forwarded(headers)
             }
-            (Rule::Behind(proxies), Err(NoEvidence::ProxyDoesNotSayIt(_))) => {
-                proxies.say(b"http", headers)
-            }
+            Err(NoEvidence::ProxySaysHttp(_)) => true,
             _ => false,
         }
     }
@@ -190,8 +183,9 @@ impl Transport {
         let peer = connection?.peer_ip()?;
         match &self.rule {
             Rule::Behind(proxies) if proxies.contain(peer) => {
-                if !proxies.name_clients() {
-                    self.warn_once();
+                // Asked by requests that are let in, too: said once, without a clock.
+                if !proxies.name_clients() && !self.advised.has_said(Advice::NoClient) {
+                    self.advised.give(Advice::NoClient, self.name(), None);
                 }
                 proxies.client(headers)
             }
@@ -210,16 +204,22 @@ impl Transport {
         let peer = connection.and_then(|connection| connection.peer_ip());
         match (&self.rule, peer) {
             (Rule::AssumeHttps, _) => Ok(()),
-            (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => proxies
-                .say(b"https", headers)
-                .then_some(())
-                .ok_or(NoEvidence::ProxyDoesNotSayIt(peer)),
+            (Rule::Behind(proxies), Some(peer)) if proxies.contain(peer) => {
+                if proxies.say(b"https", headers) {
+                    Ok(())
+                } else if proxies.say(b"http", headers) {
+                    Err(NoEvidence::ProxySaysHttp(peer))
+                } else {
+                    Err(NoEvidence::ProxySaysNothing(peer))
+                }
+            }
             _ if is_tls => Ok(()),
             (Rule::Behind(_), Some(peer)) => Err(NoEvidence::NoTrustedProxy(peer)),
             (Rule::InsecureOnLoopback, Some(peer)) if peer.is_loopback() => {
                 if is_forwarded(headers) { Err(NoEvidence::Forwarded(peer)) } else { Ok(()) }
             }
-            (_, Some(peer)) => Err(NoEvidence::PlainConnection(peer)),
+            (Rule::InsecureOnLoopback, Some(peer)) => Err(NoEvidence::NotLoopback(peer)),
+            (Rule::Tls, Some(peer)) => Err(NoEvidence::PlainConnection(peer)),
             (_, None) => Err(NoEvidence::NoConnection),
         }
     }
@@ -231,32 +231,19 @@ impl Transport {
         }
     }
 
-    /// A service that was never told about its connections refuses everybody: say so, and what to do.
-    fn advise_once(&self) {
-        if is_first(&self.advised.of_connections) {
-            tracing::error!(
-                target: "tower_api_key",
-                rule = self.name(),
-                "every request is refused, because nothing says which connection it came over. \
-                 Where this process ends TLS: accept with tower_api_key::tls. \
-                 Behind a proxy that ends TLS: Transport::behind(TrustedProxies), and serve with the peer's address \
-                 (into_make_service_with_connect_info::<SocketAddr>() of tower_api_key::axum::protect, or AttachConnection). \
-                 For development: Transport::insecure_on_loopback(), with the peer's address too."
-            );
-        }
-    }
-
-    /// Somebody wants to know where a request comes from, and the proxies were not said to tell: say so, and what to
-    /// do.
-    fn warn_once(&self) {
-        if is_first(&self.advised.of_clients) {
-            tracing::warn!(
-                target: "tower_api_key",
-                rule = self.name(),
-                "it is not known where requests come from: keys that are bound to addresses are refused, and no budget \
-                 of failures counts. Where the trusted proxies set X-Forwarded-For, or append to it: \
-                 TrustedProxies::with_x_forwarded_for."
-            );
+    /// What is perhaps not set up as it should be, where nothing proves HTTPS. A port that is plain beside one
+    /// with TLS, and a proxy that says that its client used plain HTTP, do what they are for.
+    fn advice(&self, missing: NoEvidence) -> Option<Advice> {
+        match missing {
+            NoEvidence::NoConnection => Some(Advice::NoConnection),
+            NoEvidence::PlainConnection(_) => {
+                (!self.ends_tls.load(Ordering::Relaxed)).then_some(Advice::NoTls)
+            }
+            NoEvidence::NoTrustedProxy(_) => Some(Advice::UnknownProxy),
+            NoEvidence::ProxySaysHttp(_) => None,
+            NoEvidence::ProxySaysNothing(_) => Some(Advice::SilentProxy),
+            NoEvidence::NotLoopback(_) => Some(Advice::NotLoopback),
+            NoEvidence::Forwarded(_) => Some(Advice::Forwarded),
         }
     }
 
@@ -284,10 +271,14 @@ enum NoEvidence {
     PlainConnection(IpAddr),
     #[error("the connection from {0} is not TLS, and {0} is not among the trusted proxies")]
     NoTrustedProxy(IpAddr),
+    #[error("the trusted proxy {0} says that its client used plain HTTP")]
+    ProxySaysHttp(IpAddr),
     #[error(
         "the trusted proxy {0} does not say exactly `https`, once, in the header that was chosen"
     )]
-    ProxyDoesNotSayIt(IpAddr),
+    ProxySaysNothing(IpAddr),
+    #[error("the connection from {0} is not TLS, and {0} is not this machine's loopback")]
+    NotLoopback(IpAddr),
     #[error("something forwarded the request to {0}")]
     Forwarded(IpAddr),
 }
@@ -296,11 +287,6 @@ impl Default for Transport {
     fn default() -> Self {
         Self::tls()
     }
-}
-
-/// Whether nobody was here before. Written once, since every request may come here.
-fn is_first(was_here: &AtomicBool) -> bool {
-    !was_here.load(Ordering::Relaxed) && !was_here.swap(true, Ordering::Relaxed)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

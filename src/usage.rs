@@ -30,7 +30,8 @@
 //!   [`require_scope`](crate::middleware::require_scope).
 //! * Each refused request with a key that the store knows: expired, of another environment, without the
 //!   [layer's](crate::ApiKeyLayer::with_required_scope) scope; and with a key that was deleted, regenerated or
-//!   rotated, which is put down to the key that it was. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
+//!   rotated, which is put down to the key that it was. An attempt is no use: it does not change when a key was last
+//!   used. Attempts with keys that never were are nobody's: count the [events](crate::KeyEvents).
 //! * When and from where a key was last used, and a hash of the `User-Agent`: those of the first request
 //!   of an interval, so at most one interval older than the last one; without a cache, over a store that
 //!   makes a new record for each request, those of the last. The address is the socket's peer or, behind
@@ -39,7 +40,7 @@
 //! # What it costs, and what it may lose
 //!
 //! A request adds one to a count beside the record that it holds already; the first of an interval also
-//! takes a short lock. Once in an [interval](UsageSettings::with_interval) all counts are
+//! takes a short lock, as does every one that is refused for its key. Once in an [interval](UsageSettings::with_interval) all counts are
 //! written, a thousand keys in one call, so the store shows them that much later. They are no accounts: what was not
 //! written is lost when the process is killed, and a write that failed after it was done is counted
 //! twice. While the store is down they are kept, for [so many keys](UsageSettings::with_most_keys) at the
@@ -48,6 +49,7 @@
 //! A count that comes late cannot bring a deleted key back, and verification waits for none of this.
 
 use std::collections::{HashMap, HashSet};
+use std::hint::black_box;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,13 +224,23 @@ impl Usage {
     }
 
     /// Counts a refused request with a secret that is or was a key's.
-    pub(crate) fn refused(&self, fingerprint: Fingerprint) {
-        let at = to_milliseconds(self.0.settings.clock.now());
+    pub(crate) fn refused(&self, secret: Fingerprint) {
         let mut pending = self.0.pending();
-        if let Some(counted) = pending.entry(fingerprint, at, self.0.settings.most_keys) {
-            counted.sight.at = at;
+        if let Some(counted) = pending.uses.get_mut(&secret) {
             counted.sight.refusals += 1;
+        } else if pending.uses.len() >= self.0.settings.most_keys {
+            pending.lost += 1;
+        } else {
+            drop(pending);
+            self.0.first_refusal(secret);
         }
+    }
+
+    /// Takes as long as [`refused`](Self::refused) does but for the first time in an interval, and counts nothing:
+    /// the time tells nobody which secret is or was a key's. Any stands for one that has no fingerprint.
+    pub(crate) fn looked_for(&self, secret: Option<Fingerprint>) {
+        let secret = secret.unwrap_or_else(|| Fingerprint::from_bytes([0; 8]));
+        black_box(self.0.pending().uses.get_mut(&secret));
     }
 }
 
@@ -276,6 +288,15 @@ impl Collector {
         }
     }
 
+    #[cold]
+    fn first_refusal(&self, secret: Fingerprint) {
+        let at = to_milliseconds(self.settings.clock.now());
+        let mut pending = self.pending();
+        if let Some(counted) = pending.entry(secret, at, self.settings.most_keys) {
+            counted.sight.refusals += 1;
+        }
+    }
+
     async fn flush(&self) {
         let mut warned = self.writing.lock().await;
         let Pending { uses, lost } = mem::take(&mut *self.pending());
@@ -317,9 +338,11 @@ impl Collector {
                 pending.lost += of.requests + of.refusals - 1;
                 continue;
             };
+            // A use is told of, and not an attempt after it; of two, the later one.
+            let is_used = counted.record.is_some() || counted.sight.requests > 0;
             counted.sight.requests += of.requests;
             counted.sight.refusals += of.refusals;
-            if counted.sight.at <= of.at {
+            if (is_used, counted.sight.at) <= (of.requests > 0, of.at) {
                 counted.sight =
                     Use { address: of.address, agent: of.agent, at: of.at, ..counted.sight };
             }

@@ -96,10 +96,12 @@ where
 
 /// `{"type": …, "message": …}`: the default.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is a name, and has nothing")]
 pub struct Json;
 
 /// `application/problem+json` (RFC 9457), of the type `about:blank`: `title` is the status's own.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is a name, and has nothing")]
 pub struct ProblemDetails;
 
 impl Refusal {

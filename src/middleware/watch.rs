@@ -4,6 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::events::{Exposure, KeyEvent, Listeners};
 use crate::extract::TakenKey;
 use crate::identity::Identity;
 use crate::network;
-use crate::rejection::Rejection;
+use crate::rejection::{Refusal, Rejection};
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -55,6 +56,7 @@ impl Default for Watch {
 }
 
 impl Exposures {
+    /// A permit of the part in which the address is.
     fn permit(&self, client: Option<IpAddr>) -> Option<OwnedSemaphorePermit> {
         let hash = self.hasher.hash_one(client.map(network::customer));
         let part = &self.parts[usize::from(hash.to_le_bytes()[0]) % PARTS];
@@ -88,10 +90,11 @@ impl Watch {
     }
 
     fn count_refusal(&self, rejection: &Rejection) {
-        if let (Some(usage), Some(secret), Some(_)) =
-            (&self.usage, rejection.fingerprint(), rejection.key_id())
-        {
+        let Some(usage) = &self.usage else { return };
+        if let (Some(secret), Some(_)) = (rejection.fingerprint(), rejection.key_id()) {
             usage.refused(secret);
+        } else if rejection.kind().refusal() == Refusal::InvalidKey {
+            usage.looked_for(rejection.fingerprint());
         }
     }
 
@@ -110,7 +113,7 @@ impl Watch {
         let Some(permit) = self.exposures.permit(client()) else { return };
         let search = verifier.search(key);
         let (verifier, listeners) = (verifier.clone(), self.listeners.clone());
-        runtime.spawn(async move {
+        let looking = runtime.spawn(async move {
             if let Some(key) = verifier.look_up(search).await {
                 tracing::warn!(
                     target: "tower_api_key",
@@ -122,8 +125,15 @@ impl Watch {
                 );
                 listeners.tell(&KeyEvent::Exposed { key: &key, exposure });
             }
-            sleep(Duration::from_secs(1)).await;
-            drop(permit);
+        });
+        runtime.spawn(async move {
+            // However it ended: a store that panics is not asked more often.
+            let _ = looking.await;
+            match catch_unwind(|| sleep(Duration::from_secs(1))) {
+                Ok(pause) => pause.await,
+                // Tokio has no timers here, nor had the lookup.
+                Err(_) => permit.forget(),
+            }
         });
     }
 }

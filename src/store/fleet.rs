@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::turns::Turns;
 use super::{Changes, KeyRegistry, StoreError, Version};
+use crate::clock::deadline;
 
 /// The longest time for which a write waits for a replica that says nothing.
 pub const LEASE: Duration = Duration::from_secs(1);
@@ -173,8 +174,7 @@ async fn look<S: SharedRegistry + ?Sized>(store: &S, looks: &Looks, began: Insta
 }
 
 fn now() -> Instant {
-    // A sleep reads the clock as the timeouts do, which tests may stop.
-    tokio::time::sleep(Duration::ZERO).deadline()
+    deadline(Duration::ZERO)
 }
 
 /// How a write waits for the replicas, without the waiting.

@@ -21,7 +21,7 @@ use crate::network;
 /// Whose request it is, by address, they say in `Forwarded` as well, where that is the header, or in
 /// `X-Forwarded-For`, where [`with_x_forwarded_for`](Self::with_x_forwarded_for) says that they do. Otherwise
 /// nobody's address is known: keys that are bound to addresses are refused, failures are nobody's, and a warning
-/// says so once.
+/// says so.
 ///
 /// An empty list trusts nobody.
 #[derive(Clone, Debug)]

@@ -436,31 +436,53 @@ fn only_the_two_rules_that_let_keys_travel_in_the_clear_are_called_insecure() {
 }
 
 #[test]
-fn advice_is_given_once_and_only_where_no_connection_is_known() {
-    let transport = Transport::tls();
-    let was_advised =
-        |transport: &Transport| transport.advised.of_connections.load(Ordering::Relaxed);
-    let plain = Connection::plain("203.0.113.9:4711".parse().unwrap());
-    assert!(transport.check(&HeaderMap::new(), Some(plain)).is_err());
-    assert!(!was_advised(&transport));
-    // Clones are of one service.
-    assert!(transport.clone().check(&HeaderMap::new(), None).is_err());
-    assert!(was_advised(&transport));
-
-    let transport = Transport::dangerously_assume_https();
-    assert!(transport.check(&HeaderMap::new(), None).is_ok());
-    assert!(!was_advised(&transport));
+fn advice_is_given_where_the_set_up_may_be_wrong_and_nowhere_else() {
+    let behind = || behind_x_forwarded_proto(&[PROXIES]);
+    let says = |scheme: &'static str| vec![("x-forwarded-proto", scheme)];
+    let seasoned = Transport::tls();
+    let tls = Connection { peer: Some("203.0.113.9:1".parse().unwrap()), is_tls: true };
+    assert!(seasoned.check(&HeaderMap::new(), Some(tls)).is_ok());
+    for (transport, peer, headers, expected) in [
+        (Transport::tls(), None, vec![], Some(Advice::NoConnection)),
+        (behind(), None, vec![], Some(Advice::NoConnection)),
+        (Transport::dangerously_assume_https(), None, vec![], None),
+        (Transport::tls(), Some("203.0.113.9:1"), vec![], Some(Advice::NoTls)),
+        (seasoned, Some("203.0.113.9:1"), vec![], None),
+        (behind(), Some("203.0.113.9:1"), says("https"), Some(Advice::UnknownProxy)),
+        (behind(), Some("10.1.2.3:1"), vec![], Some(Advice::SilentProxy)),
+        (behind(), Some("10.1.2.3:1"), says("https, http"), Some(Advice::SilentProxy)),
+        (behind(), Some("10.1.2.3:1"), says("http"), None),
+        (behind(), Some("10.1.2.3:1"), says("https"), None),
+        (Transport::insecure_on_loopback(), Some("127.0.0.1:1"), vec![], None),
+        (
+            Transport::insecure_on_loopback(),
+            Some("127.0.0.1:1"),
+            says("http"),
+            Some(Advice::Forwarded),
+        ),
+        (
+            Transport::insecure_on_loopback(),
+            Some("172.17.0.1:1"),
+            vec![],
+            Some(Advice::NotLoopback),
+        ),
+    ] {
+        let connection = peer.map(|peer| Connection::plain(peer.parse().unwrap()));
+        // Clones are of one service.
+        let _ = transport.clone().check(&lines(&headers), connection);
+        for advice in Advice::ALL {
+            let is_expected = Some(advice) == expected;
+            assert_eq!(
+                transport.advised.has_said(advice),
+                is_expected,
+                "{transport:?} {headers:?}"
+            );
+        }
+    }
 }
 
 #[test]
-fn one_alone_is_the_first() {
-    let was_here = AtomicBool::new(false);
-    assert!(is_first(&was_here));
-    assert!(!is_first(&was_here));
-}
-
-#[test]
-fn a_warning_is_given_once_and_only_where_trusted_proxies_do_not_say_who_the_client_is() {
+fn who_asks_for_a_client_that_trusted_proxies_do_not_name_is_told_so() {
     let proxies = || TrustedProxies::x_forwarded_proto([PROXIES]).unwrap();
     let rfc_7239 = TrustedProxies::forwarded([PROXIES]).unwrap();
     for (transport, peer, expected) in [
@@ -472,11 +494,10 @@ fn a_warning_is_given_once_and_only_where_trusted_proxies_do_not_say_who_the_cli
     ] {
         let connection = Connection::plain(peer.parse().unwrap());
         let _ = transport.check(&HeaderMap::new(), Some(connection));
-        let warned = |transport: &Transport| transport.advised.of_clients.load(Ordering::Relaxed);
-        assert!(!warned(&transport), "nobody has asked where it comes from");
-        // Clones are of one service.
-        let _ = transport.clone().client(&HeaderMap::new(), Some(connection));
-        assert_eq!(warned(&transport), expected, "{transport:?} {peer}");
+        assert!(!transport.advised.has_said(Advice::NoClient), "nobody has asked");
+        let _ = transport.client(&HeaderMap::new(), Some(connection));
+        let has_said = transport.advised.has_said(Advice::NoClient);
+        assert_eq!(has_said, expected, "{transport:?} {peer}");
     }
 }
 
@@ -493,8 +514,12 @@ fn a_refusal_says_to_the_operator_what_was_missing() {
     says(Transport::tls(), Some("203.0.113.9:4711"), &[], "not TLS that ends in this process");
     says(behind(), Some("203.0.113.9:4711"), &[], "203.0.113.9 is not among the trusted proxies");
     says(behind(), Some("10.1.2.3:4711"), &[], "10.1.2.3 does not say exactly `https`");
+    let http = [("x-forwarded-proto", "http")];
+    says(behind(), Some("10.1.2.3:4711"), &http, "10.1.2.3 says that its client used plain HTTP");
+    let loopback = Transport::insecure_on_loopback;
+    says(loopback(), Some("172.17.0.1:1"), &[], "172.17.0.1 is not this machine's loopback");
     let forwarded = [("via", "1.1 somebody")];
-    says(Transport::insecure_on_loopback(), Some("127.0.0.1:1"), &forwarded, "forwarded");
+    says(loopback(), Some("127.0.0.1:1"), &forwarded, "forwarded");
 }
 
 #[test]

@@ -24,7 +24,9 @@ impl Cli<'_> {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        let output = self.command(arguments).output().unwrap();
+        crate::witness::learn(&output.stdout);
+        output
     }
 
     /// What it answers when it succeeds: the standard output, and the standard error.

@@ -173,6 +173,19 @@ async fn every_401_says_how_one_is_authenticated() {
 }
 
 #[tokio::test]
+async fn a_password_that_nobody_set_is_made_and_printed() {
+    let folder = Folder::new();
+    let server = Server::start(folder.path(), &[]);
+    let line = server.program.said.iter().find(|line| line.contains("password")).unwrap();
+    let password = line.rsplit(' ').next().unwrap();
+    assert!(password.len() > 20, "{line}");
+    assert_eq!(sign_in(&server, password, "").await.status, 303);
+    let mut other = password.to_owned();
+    assert!(other.pop().is_some());
+    assert_eq!(sign_in(&server, &other, "").await.status, 401);
+}
+
+#[tokio::test]
 async fn the_plain_port_has_no_console() {
     let folder = Folder::new();
     let server = start(folder.path(), &["--trusted-proxy", "127.0.0.0/8"]);

@@ -15,8 +15,12 @@ use tower_api_key::middleware::{AttachConnection, ProblemDetails, ResponseBody, 
 use tower_api_key::{
     ApiKeyLayer, Connection, Entry, Fingerprint, Identity, KeyFormat, KeyStore, Lookup,
     ManualClock, MemoryStore, Refusal, Rejection, RejectionKind, StoreError, Transport,
+    TrustedProxies,
 };
 use tower_http::timeout::TimeoutLayer;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{Log, account, digest, named, record, soon, text, time, with_key};
 
@@ -284,21 +288,103 @@ async fn without_evidence_the_first_refusal_says_how_to_configure_it() {
         let response = answer(&layer, with(&[("api-key", b"any")])).await;
         assert_eq!(kind(&response), Some(RejectionKind::NotHttps));
     }
-    assert_eq!(log.lines("every request is refused").len(), 1);
-    assert!(log.text().contains("Transport::behind"));
+    let advice = log.lines("no request can be known to have come over HTTPS");
+    assert_eq!(advice.len(), 1);
+    assert!(advice[0].contains("ERROR") && advice[0].contains("Transport::behind"), "{advice:?}");
     assert_eq!(log.lines("request refused").len(), 3, "and each has its own event");
 }
 
+/// Nobody who asks over plain HTTP learns anything of a key, or waits for the store. A few keys are looked up
+/// beside the request, for the operator.
+#[tokio::test(start_paused = true)]
+async fn no_request_over_plain_http_waits_for_a_lookup_and_few_make_one() {
+    type Find = fn(Fingerprint) -> Lookup;
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let count = || ASKED.swap(0, Ordering::Relaxed);
+    let cases: [(Find, &[u8], usize); 4] = [
+        (|_| Lookup::waiting(pending()), b"x", 8),
+        (|_| Lookup::waiting(async { panic!("while waiting") }), b"x", 8),
+        (|_| panic!("at once"), b"x", 8),
+        (|_| Lookup::waiting(pending()), b"no key at all", 0),
+    ];
+    for (find, key, lookups) in cases {
+        let layer = scripted(move |fingerprint| {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            find(fingerprint)
+        })
+        .with_transport(Transport::default());
+        let began = tokio::time::Instant::now();
+        for _ in 0..100 {
+            let refused = answer(&layer, with(&[("api-key", key)])).await;
+            assert_eq!(kind(&refused), Some(RejectionKind::NotHttps));
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(count(), lookups);
+        // Who has given up, and who has panicked, can be asked again after a while.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let _ = answer(&layer, with(&[("api-key", key)])).await;
+        tokio::task::yield_now().await;
+        assert_eq!(count(), usize::from(lookups > 0));
+    }
+}
+
+/// There a lookup has no end, and a panic for every request would be a flood of its own.
+#[test]
+fn without_timers_a_few_exposed_keys_are_tried_and_then_none() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let layer = scripted(|_| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        Lookup::ready(Ok(None))
+    })
+    .with_transport(Transport::default());
+    let expose = async || {
+        let request = with(&[("api-key", b"x")]);
+        let refused = layer.layer(service_fn(who)).oneshot(request).await.unwrap();
+        assert_eq!(kind(&refused), Some(RejectionKind::NotHttps));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..20 {
+            expose().await;
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(expose());
+    assert_eq!(ASKED.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
-async fn no_lookup_is_made_over_plain_http() {
-    struct Untouchable;
-    impl KeyStore for Untouchable {
-        fn find(&self, _: Fingerprint) -> Lookup {
-            panic!("looked up");
+async fn what_may_be_missing_in_the_set_up_is_said_once_of_each_kind() {
+    let (log, _guard) = Log::capture();
+    let proxies = TrustedProxies::x_forwarded_proto(["10.0.0.0/8"]).unwrap();
+    let layers = [
+        ApiKeyLayer::new(MemoryStore::new()),
+        ApiKeyLayer::new(MemoryStore::new()).with_transport(Transport::behind(proxies)),
+    ];
+    for layer in layers {
+        for peer in [[203, 0, 113, 9], [10, 1, 2, 3]] {
+            for _ in 0..3 {
+                let mut request = with(&[("api-key", b"any")]);
+                request.extensions_mut().insert(Connection::plain((peer, 4711).into()));
+                let refused = answer(&layer, request).await;
+                assert_eq!(kind(&refused), Some(RejectionKind::NotHttps));
+            }
         }
     }
-    let response = answer(&ApiKeyLayer::new(Untouchable), with(&[("api-key", b"any")])).await;
-    assert_eq!(kind(&response), Some(RejectionKind::NotHttps));
+    for advice in [
+        "accept with tower_api_key::tls",
+        "TrustedProxies must have its address",
+        "It must set the header",
+    ] {
+        let lines = log.lines(advice);
+        assert!(lines.len() == 1 && lines[0].contains("WARN"), "{advice}: {lines:?}");
+    }
 }
 
 #[tokio::test]
@@ -320,10 +406,40 @@ async fn a_deleted_key_is_logged_as_that_key_and_refused_like_any_other() {
     assert_eq!(rejection.fingerprint(), Some(record.fingerprint()));
     let events = log.lines("request refused");
     assert_eq!(events.len(), 1);
-    for part in ["deleted key", record.id.as_str(), "Production CRM", "admin@example.com"] {
-        assert!(events[0].contains(part), "{part} in {events:?}");
+    assert!(events[0].contains("deleted key") && events[0].contains(record.id.as_str()));
+    // Names are of any length, and take time that would tell.
+    assert!(!events[0].contains("key_name") && !events[0].contains("account"), "{events:?}");
+    let names = log.lines("whose key was refused");
+    assert_eq!(names.len(), 1);
+    for part in ["DEBUG", record.id.as_str(), "Production CRM", "admin@example.com"] {
+        assert!(names[0].contains(part), "{part} in {names:?}");
     }
     assert_eq!(body(response).await, body(answer(&layer, with(&[("api-key", b"x")])).await).await);
+    assert_eq!(log.lines("whose key was refused").len(), 1, "nobody's");
+}
+
+/// One of them wants more than the other, as where a collector stands beside the standard output.
+#[tokio::test]
+async fn of_two_that_listen_each_hears_of_every_refusal_what_it_wants_to() {
+    let (few, all) = (Log::default(), Log::default());
+    let listener = |log: &Log, level: LevelFilter| {
+        let log = log.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false);
+        layer.with_writer(move || log.clone()).with_filter(level)
+    };
+    let both = vec![listener(&few, LevelFilter::INFO), listener(&all, LevelFilter::DEBUG)];
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(both));
+    let store = MemoryStore::new();
+    let (manager, key) = with_key(store.clone()).await;
+    let owner = account("admin@example.com");
+    let id = manager.list(&owner).await.unwrap().remove(0).id.clone();
+    manager.delete(&owner, &id).await.unwrap();
+    let layer = open(store);
+    for key in [&key, "x", &key, &key] {
+        answer(&layer, with(&[("api-key", key.as_bytes())])).await;
+    }
+    assert_eq!((few.lines("request refused").len(), all.lines("request refused").len()), (4, 4));
+    assert_eq!((few.lines("whose key").len(), all.lines("whose key").len()), (0, 3));
 }
 
 #[tokio::test]

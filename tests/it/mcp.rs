@@ -22,7 +22,7 @@ use tower_api_key::{AccountId, KeyId, KeyManager, SqliteStore};
 
 use crate::server::Server;
 use crate::servers::folder::Folder;
-use crate::support::{account, get_tls, named};
+use crate::support::{account, get_tls, named, text};
 
 const TOOLS: [&str; 5] = ["create_webhook", "list_bookings", "list_webhooks", "test_key", "wait"];
 
@@ -67,7 +67,7 @@ impl Fixture {
     async fn key_of(&self, owner: &AccountId) -> Key {
         let issued = self.manager.create(owner, named("MCP client")).await.unwrap();
         let id = issued.record().id.clone();
-        Key { text: issued.reveal().as_str().to_owned(), id }
+        Key { text: text(issued), id }
     }
 
     async fn delete(&self, key: &Key) {
@@ -123,7 +123,8 @@ impl Fixture {
     }
 }
 
-fn http_client(folder: &Folder) -> reqwest::Client {
+/// A client that trusts the server whose data are in this folder.
+pub(crate) fn http_client(folder: &Folder) -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -52,23 +52,7 @@ impl Holder {
 
     /// The longest trace of a secret in the process's memory, in bytes, and where it begins.
     fn longest_trace(&self, secret: &[u8]) -> (usize, String) {
-        let needles = needles(secret);
-        let process = self.child.id();
-        let memory = File::open(format!("/proc/{process}/mem")).unwrap();
-        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-        let mut found = Vec::new();
-        for map in maps.lines().filter(|map| is_written(map)) {
-            let (range, name) = map.split_once(' ').unwrap();
-            let (start, end) = range.split_once('-').unwrap();
-            let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).unwrap());
-            let name = name.split(' ').next_back().unwrap();
-            for trace in
-                places(&memory, start, end, &needles).chunk_by(|one, next| one + 1 == *next)
-            {
-                found.push((trace.len() + TRACE - 1, format!("{:x} {name}", trace[0])));
-            }
-        }
-        found.into_iter().max().unwrap_or_default()
+        traces(self.child.id(), secret).into_iter().max().unwrap_or_default()
     }
 }
 
@@ -77,6 +61,24 @@ impl Drop for Holder {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The traces of a secret in a process's memory: how many bytes, and where they begin.
+fn traces(process: u32, secret: &[u8]) -> Vec<(usize, String)> {
+    let needles = needles(secret);
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut found = Vec::new();
+    for map in maps.lines().filter(|map| is_written(map)) {
+        let (range, name) = map.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).unwrap());
+        let name = name.split(' ').next_back().unwrap();
+        for trace in places(&memory, start, end, &needles).chunk_by(|one, next| one + 1 == *next) {
+            found.push((trace.len() + TRACE - 1, format!("{:x} {name}", trace[0])));
+        }
+    }
+    found
 }
 
 /// Whether the process can have written there. What it only reads (its program, its libraries) is as it is
@@ -245,5 +247,54 @@ fn a_pepper_that_was_used_and_dropped_is_nowhere_in_memory() {
         let pepper: Vec<u8> = dropped.told.iter().map(|byte| byte ^ with).collect();
         let (length, place) = dropped.longest_trace(&pepper);
         assert!(length <= MOST, "{length} bytes of the pepper (^ {with:#x}) at {place}");
+    }
+}
+
+/// What is beyond this crate: the buffers of HTTP and TLS. With and without glibc's overwriting of what is freed.
+#[tokio::test]
+#[ignore = "it is for the figures in SECURITY.md, which it prints"]
+async fn what_the_example_server_leaves_of_its_key() {
+    for perturbed in [false, true] {
+        let folder = crate::servers::folder::Folder::new();
+        let mut command = Command::new(crate::support::path_of("server"));
+        command.args(["--http-addr", "127.0.0.1:0"]);
+        if perturbed {
+            command.env("MALLOC_PERTURB_", "165");
+        }
+        let server = crate::server::Server::run(&mut command, folder.path());
+        let key = server.key();
+        let key = key.trim_end().strip_prefix("API-Key: ").unwrap();
+        let middle = &key.as_bytes()[key.len() - 40..key.len() - 10];
+        let copies = || {
+            let traces = traces(server.program.process(), middle);
+            traces.iter().filter(|(length, _)| *length >= middle.len()).count()
+        };
+        let uri = format!("https://{}/v2/test", server.https);
+        let ask = async |times: usize| {
+            let client = crate::mcp::http_client(&folder);
+            for _ in 0..times {
+                let answer = client.get(&uri).header("API-Key", key).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+                let _ = answer.bytes().await.unwrap();
+            }
+            client
+        };
+        let begun = copies();
+        assert_eq!(begun, 0, "it was shown, and is kept nowhere");
+        let client = ask(51).await;
+        let open = copies();
+        drop(client);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let closed = copies();
+        for _ in 0..100 {
+            drop(ask(1).await);
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let after = copies();
+        println!(
+            "overwritten when freed: {perturbed}; {begun} copies after the start, {open} after 51 requests on one \
+             connection, {closed} when it is closed, {after} after 100 more connections"
+        );
+        assert!(!perturbed || (closed, after) == (0, 0), "a copy that is not freed");
     }
 }

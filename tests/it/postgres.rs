@@ -519,7 +519,7 @@ async fn lookups_that_wait_hold_up_no_management() {
     let Some(server) = Postgres::shared() else { return };
     let url = server.fresh_database().await;
     let (owner, records) = filled(&url).await;
-    let options = PostgresOptions::new(&url).unwrap().with_time_limit(Duration::from_secs(3));
+    let options = PostgresOptions::new(&url).unwrap().with_time_limit(Duration::from_secs(8));
     let store = options.connect().await.unwrap();
     // Every connection for verification waits for this lock; the one of management needs another table.
     let mut held = PgConnection::connect(&url).await.unwrap();

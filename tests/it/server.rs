@@ -7,15 +7,19 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tower_api_key::{KeyManager, KeyRegistry, PostgresStore, RedisStore};
+use tower_api_key::{KeyManager, KeyRegistry, PostgresStore, RedisStore, SqliteStore};
 
 use crate::examples::curl;
 use crate::servers::folder::Folder;
 use crate::servers::{Postgres, Redis};
-use crate::support::{Answer, Program, exchange, get, get_tls, path_of, request, soon, tls};
+use crate::support::{
+    Answer, Program, account, exchange, get, get_tls, named, path_of, request, soon, text, tls,
+};
 
 /// A running server.
 pub(crate) struct Server {
@@ -33,7 +37,8 @@ impl Server {
 
     fn start_logging(folder: &Path, more: &[&str], log: &str) -> Self {
         let mut command = Command::new(path_of("server"));
-        command.args(["--http-addr", "127.0.0.1:0"]).args(more).env("RUST_LOG", log);
+        command.args(["--http-addr", "127.0.0.1:0"]).args(more);
+        command.env("RUST_LOG", log).env_remove("ADMIN_PASSWORD");
         Self::run(&mut command, folder)
     }
 
@@ -388,6 +393,52 @@ async fn webhooks_belong_to_the_account_and_survive_a_restart() {
     assert_eq!(server.call("DELETE", &path, &key, None).await.0, 204);
     for method in ["GET", "DELETE"] {
         assert_eq!(server.call(method, &path, &key, None).await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_outlives_its_key_and_is_managed_with_another() {
+    let folder = Folder::new();
+    let server = Server::start(folder.path(), &[]);
+    let first = server.key();
+    let hook = json!({ "name": "CRM", "url": "https://example.com/hook", "events": ["booking.scheduled"] });
+    let (_, made) = server.call("POST", "/v2/webhooks", &first, Some(hook)).await;
+    let path = format!("/v2/webhooks/{}", made["id"].as_str().unwrap());
+
+    let store = SqliteStore::open(folder.path().join("data/keys.db")).await.unwrap();
+    let manager = KeyManager::new(store, "acme".parse().unwrap());
+    let owner = account("admin@example.com");
+    let new = named("Another").with_environment("live".parse().unwrap());
+    let second = format!("API-Key: {}\r\n", text(manager.create(&owner, new).await.unwrap()));
+    let keys = manager.list(&owner).await.unwrap();
+    let its_key = keys.iter().find(|key| key.name.as_str() != "Another").unwrap();
+    manager.delete(&owner, &its_key.id).await.unwrap();
+
+    assert_eq!(server.call("GET", &path, &first, None).await.0, 401);
+    assert_eq!(server.call("GET", &path, &second, None).await.1, made);
+    assert_eq!(server.call("DELETE", &path, &second, None).await.0, 204);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_given_is_served() {
+    let (theirs, ours) = (Folder::new(), Folder::new());
+    drop(Server::start(theirs.path(), &[]));
+    let file = |name: &str| theirs.path().join("data").join(name).to_str().unwrap().to_owned();
+    let (cert, private) = (file("cert.pem"), file("key.pem"));
+    let server = Server::start(ours.path(), &["--cert", &cert, "--key", &private]);
+    let socket = tls(server.https).await;
+    let in_use = socket.get_ref().1.peer_certificates().unwrap();
+    let given = CertificateDer::from_pem_file(&cert).unwrap();
+    assert_eq!(in_use, [given]);
+    assert!(!ours.path().join("data/cert.pem").exists(), "none is made");
+}
+
+#[test]
+fn without_flags_the_ports_and_the_folder_are_the_documented_ones() {
+    let output = Command::new(path_of("server")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for default in ["127.0.0.1:8443", "127.0.0.1:8080", "./server-data"] {
+        assert!(help.contains(&format!("[default: {default}]")), "{default}: {help}");
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn with_key(store: impl KeyRegistry) -> (KeyManager, String) {
 
 pub(crate) fn text(issued: IssuedKey) -> String {
     let text = issued.reveal().as_str().to_owned();
-    witness::knows(&text);
+    witness::knows(text.as_bytes());
     text
 }
 
@@ -301,6 +301,7 @@ impl Program {
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
+                witness::learn(line.as_bytes());
                 let _ = lines.send(line);
             }
         });
@@ -328,6 +329,10 @@ impl Program {
                 return line;
             }
         }
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {

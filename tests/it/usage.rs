@@ -126,10 +126,19 @@ async fn everything_is_counted(store: impl KeyRegistry + Clone) {
 
     // Expired.
     let (short, text) = bench.key(named("Trial").with_expires_at(time(86_500))).await;
+    bench.clock.set(time(86_450));
+    assert_eq!(bench.send(&text, "192.0.2.1", "crm/2").await, 200);
     bench.clock.set(time(86_500));
+    for _ in 0..2 {
+        assert_eq!(bench.send(&text, "192.0.2.1", "crm/2").await, 401);
+    }
+    bench.usage.flush().await;
+    assert_eq!(bench.days(&short).await, [(1, 1, 2)]);
+    let shown = bench.manager.get(&short.account, &short.id).await.unwrap();
+    assert_eq!(shown.last_used_at, Some(time(86_450)), "an attempt is no use");
     assert_eq!(bench.send(&text, "192.0.2.1", "crm/2").await, 401);
     bench.usage.close().await;
-    assert_eq!(bench.days(&short).await, [(1, 0, 1)]);
+    assert_eq!(bench.days(&short).await, [(1, 1, 3)]);
 }
 
 #[tokio::test]
@@ -214,6 +223,35 @@ impl Faulty for Writes {
         }
         self.good.mark_used(uses).await.unwrap();
     }
+}
+
+/// Also where the use could not be written, and the attempt came while it was kept.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_no_use() {
+    let settings = UsageSettings::default().with_interval(Duration::from_hours(1));
+    let store = Arc::new(Broken(Writes::default()));
+    let bench = Bench::with(&store, settings);
+    let (key, text) = bench.key(named("Trial").with_expires_at(time(100))).await;
+    bench.clock.set(time(10));
+    assert_eq!(bench.send(&text, "192.0.2.1", "crm/1").await, 200);
+    store.0.hang.store(true, Ordering::Relaxed);
+    let refuse = async || {
+        bench.clock.set(time(110));
+        for _ in 0..2 {
+            assert_eq!(bench.send(&text, "203.0.113.66", "stranger").await, 401);
+        }
+    };
+    let while_it_hangs = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        refuse().await;
+    };
+    tokio::join!(bench.usage.flush(), while_it_hangs);
+    store.0.hang.store(false, Ordering::Relaxed);
+    bench.usage.flush().await;
+    assert_eq!(bench.days(&key).await, [(0, 1, 2)]);
+    let shown = bench.manager.get(&key.account, &key.id).await.unwrap();
+    assert_eq!(shown.last_used_at, Some(time(10)));
+    assert_eq!(shown.last_used_from, "192.0.2.1".parse().ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! No key and no digest in what is said, for as long as the tests run: looked for in every event of every crate at
 //! `TRACE` and every panic of this process, in what a `support::Program` writes to stderr and in every answer that
 //! `support::exchange` reads, but for the field that shows a new key. Whatever reads as a key with a good checksum
-//! counts, whoever made it; of digests, the plain SHA-256 of every key that a test has read by `support::text`. A
+//! counts, whoever made it; of digests, the plain SHA-256 of every key that a test has read, or a program or an answer has shown to one. A
 //! `Folder` is searched for whatever has the form of a key.
 //!
 //! Not looked at: answers that hyper, `reqwest`, `curl`, a browser, the fuzzer or an SDK of MCP reads, or that do not
@@ -65,12 +65,17 @@ impl MakeWriter<'_> for Witness {
     }
 }
 
-/// The plain SHA-256 of the keys that tests have read.
+/// The plain SHA-256 of the keys that tests know.
 static DIGESTS: LazyLock<RwLock<HashSet<[u8; 32]>>> = LazyLock::new(RwLock::default);
 
 /// Tells of a key that was made.
-pub(crate) fn knows(key: &str) {
+pub(crate) fn knows(key: &[u8]) {
     DIGESTS.write().unwrap().insert(Sha256::digest(key).into());
+}
+
+/// Keeps in mind the keys that are shown in this.
+pub(crate) fn learn(shown: &[u8]) {
+    keys_in(shown).for_each(knows);
 }
 
 /// Ends the tests if there is a key or a digest in this.
@@ -85,11 +90,14 @@ pub(crate) fn look_at(what: &str, said: &[u8]) {
 pub(crate) fn look_at_answer(body: &str) {
     static SHOWN: LazyLock<regex::Regex> =
         LazyLock::new(|| regex::Regex::new(r#""api_key":"[^"]*""#).unwrap());
+    for shown in SHOWN.find_iter(body) {
+        learn(shown.as_str().as_bytes());
+    }
     look_at("an answer", SHOWN.replace(body, "").as_bytes());
 }
 
 fn found_in(said: &[u8]) -> Option<&'static str> {
-    if has_key(said) {
+    if keys_in(said).next().is_some() {
         Some("a key")
     } else if has_digest(said) {
         Some("a digest")
@@ -98,16 +106,14 @@ fn found_in(said: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether there is a `_` with 49 digits after it that are those of a key from somewhere before it on.
-fn has_key(said: &[u8]) -> bool {
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric();
+/// Wherever a `_` has 49 digits after it that are those of a key from somewhere before it on.
+fn keys_in(said: &[u8]) -> impl Iterator<Item = &[u8]> {
     let bars = said.iter().enumerate().filter(|(_, byte)| **byte == b'_');
     bars.filter_map(|(bar, _)| Some((bar, said.get(bar + 1..=bar + TAIL)?)))
-        .filter(|(_, tail)| tail.iter().all(is_digit))
-        .any(|(bar, _)| {
-            let starts = bar.saturating_sub(HEAD)..bar;
-            let texts = starts.filter_map(|start| KeyText::parse(&said[start..=bar + TAIL]).ok());
-            texts.into_iter().any(KeyText::has_checksum)
+        .filter(|(_, tail)| tail.iter().all(u8::is_ascii_alphanumeric))
+        .filter_map(|(bar, _)| {
+            let mut texts = (bar.saturating_sub(HEAD)..bar).map(|start| &said[start..=bar + TAIL]);
+            texts.find(|text| KeyText::parse(text).is_ok_and(KeyText::has_checksum))
         })
 }
 
@@ -164,6 +170,10 @@ async fn what_is_looked_for_is_found() {
     ] {
         assert_eq!(found_in(said.as_bytes()), Some("a digest"), "{said}");
     }
+    let shown = crate::support::with_key(tower_api_key::MemoryStore::new()).await.1;
+    let (plain, escaped) = (format!("API-Key: {shown}'\n"), format!("x_{shown}"));
+    assert_eq!(keys_in(plain.as_bytes()).collect::<Vec<_>>(), [shown.as_bytes()]);
+    assert_eq!(keys_in(escaped.as_bytes()).collect::<Vec<_>>(), [shown.as_bytes()]);
     let mistyped =
         format!("{}{}", &key[..key.len() - 1], if key.ends_with('0') { '1' } else { '0' });
     let short = &key[..key.len() - 1];

@@ -32,7 +32,7 @@ PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_rust.language()))
 # But for the models of all interleavings, which take longer than everything else.
 UNIT = ["--skip", "store::fleet", "--skip", "store::cached"]
 # The tests from outside that are about what is mutated; and those of replicas, which take minutes.
-OUTSIDE = ["asks::", "axum::", "contract::memory", "decision::", "ends::", "hashing::", "leaks::", "manage_api::",
+OUTSIDE = ["asks::", "axum::", "contract::memory", "decision::", "ends::", "hashing::", "import::", "leaks::", "manage_api::",
            "manager::", "usage::", "verifier::"]
 REPLICAS = ["replicas::"]
 # What tests end with that have noticed: one of them failed, or all were aborted, or ran out of stack.

@@ -49,6 +49,25 @@ BROKEN = [
         "a_rotation_takes_a_place_like_any_other",
     ),
     (
+        "rotating looks for a successor, lets go of the lock, and rotates",
+        MEMORY,
+        "return Ok(Written::Superseded);\n        }\n        let superseded",
+        "return Ok(Written::Superseded);\n        }\n        "
+        + UNLOCK
+        + "let records = books.accounts.entry(account.clone()).or_default();\n        let superseded",
+        "one_key_has_one_successor",
+    ),
+    (
+        "regenerating looks for a successor, lets go of the lock, and regenerates",
+        MEMORY,
+        "return Ok(Written::Superseded);\n        }\n        if self.has_fingerprint",
+        "return Ok(Written::Superseded);\n        }\n        "
+        + UNLOCK
+        + "let Some(slot) = books.slot(account, id) else {\n            return Ok(Written::NotFound);\n        };\n"
+        + "        if self.has_fingerprint",
+        "who_has_a_successor_is_not_regenerated",
+    ),
+    (
         "a renamed key is published after the lock was let go of",
         MEMORY,
         "let renamed = Arc::clone(slot);\n        ",
@@ -75,6 +94,20 @@ BROKEN = [
         ".is_none_or(|flight| flight.number != number)",
         ".is_some_and(|flight| flight.number != number)",
         "nothing_that_was_read_before_a_write_is_repeated_after_it",
+    ),
+    (
+        "a read that was given up leaves that there is no such key",
+        FLIGHTS,
+        "if let Some(Ok(found)) = self.found.take() {",
+        "if let Ok(found) = self.found.take().unwrap_or(Ok(None)) {",
+        "who_waits_for_a_read_that_is_given_up_reads_on",
+    ),
+    (
+        "a write leaves the read on the board",
+        FLIGHTS,
+        "board.flights.remove(&fingerprint);\n        self.entries.forget(fingerprint);",
+        "let _ = &mut board;\n        self.entries.forget(fingerprint);",
+        "a_write_holds_beside_a_read_and_a_renewal",
     ),
     (
         "a write takes the read off the board after it has dropped what is known",

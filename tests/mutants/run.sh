@@ -31,7 +31,7 @@ in_rounds() {
     one_by_one "$@" --cargo-arg=--lib -- -- --skip store::fleet --skip store::cached
     # No file: there was nothing to break.
     if [[ -s $missed ]]; then
-        one_by_one "$@" --iterate --cargo-arg=--test --cargo-arg=it -- -- asks:: axum:: contract::memory decision:: \
+        one_by_one "$@" --iterate --cargo-arg=--test --cargo-arg=it -- -- asks:: axum:: contract::memory decision:: import:: \
             ends:: hashing:: leaks:: manage_api:: manager:: usage:: verifier::
     fi
     if [[ -s $missed ]]; then
@@ -43,8 +43,8 @@ in_rounds() {
 }
 
 decision=(
-    src/{digest,extract,key,network,policy,transport,verify}.rs src/record/sources.rs
-    src/transport/{forwarded,proxies}.rs src/verify/search.rs src/middleware/service.rs
+    src/{digest,extract,key,network,policy,record,transport,verify}.rs src/record/sources.rs
+    src/transport/{advice,forwarded,proxies}.rs src/verify/search.rs src/middleware/service.rs
 )
 mode=${1:-all}
 case $mode in

@@ -4,6 +4,8 @@
 //! Exits with 0 when it is done, 1 when the answer is no (a key is not valid, a deletion was not confirmed),
 //! 2 when it was asked wrongly, 3 when it failed.
 
+#![forbid(unsafe_code)]
+
 mod arguments;
 mod commands;
 mod show;

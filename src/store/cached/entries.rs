@@ -16,8 +16,8 @@ use crate::store::{Entry, Found};
 
 /// Two spaces, so that strangers, who can fill the one, push nothing out of the other.
 pub(super) struct Entries {
-    /// Only keys that this service made get in here, so nobody can choose what collides, and a
-    /// fingerprint is its own hash. (`quick_cache` takes the shard from the middle of it, the bucket
+    /// Only keys that this service made or its operator imported get in here: no stranger chooses what
+    /// collides, and a fingerprint is its own hash. (`quick_cache` takes the shard from the middle of it, the bucket
     /// from the low end and the tag from the high end: of a SHA-256, these are independent.)
     live: Space<Arc<KeyRecord>, BuildUniform>,
     /// What strangers ask for gets in here. They cannot choose a SHA-256, but they can try keys until

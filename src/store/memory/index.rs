@@ -12,7 +12,7 @@ use crate::store::uniform::BuildUniform;
 
 const SHARDS: usize = 64;
 
-/// Only keys that this service made are in it, so nobody can choose what collides.
+/// Only keys that this service made or its operator imported are in it: no stranger chooses what collides.
 type Map = HashMap<Fingerprint, Entry, BuildUniform>;
 
 pub(super) struct Index(Box<[RwLock<Map>]>);

@@ -210,6 +210,29 @@ fn one_key_has_one_successor() {
     });
 }
 
+/// A rotation and a regeneration at once: a key that has a successor gets no new secret.
+#[test]
+fn who_has_a_successor_is_not_regenerated() {
+    every_order(5, || {
+        let store = with(&[1]);
+        let rotator = {
+            let store = store.clone();
+            let grace = Some(NOW + Duration::from_mins(1));
+            thread::spawn(move || {
+                is_done(block_on(store.rotate(&account(), &id(1), record(2), grace, 9)))
+            })
+        };
+        let replaced = block_on(store.replace(&account(), &id(1), secret(3), NOW)).unwrap();
+        assert!(rotator.join().unwrap());
+        match replaced {
+            Written::Done(key) => assert!(key.replaced_by.is_none() && !is_live(&store, 1)),
+            Written::Superseded => assert!(is_live(&store, 1) && !is_live(&store, 3)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(live(&store), 2);
+    });
+}
+
 /// Whoever starts after a deletion has returned does not find the key, whatever else is done to it.
 #[test]
 fn what_was_deleted_stays_dead() {

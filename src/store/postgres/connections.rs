@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::clock::deadline;
 use crate::store::StoreError;
 
 /// Connections to one server, for one purpose; clones share them.
@@ -113,12 +114,12 @@ impl Connections {
     /// not be asked once for every request.
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let paused = || self.0.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused().is_some_and(|until| after(Duration::ZERO) < until) {
+        if paused().is_some_and(|until| deadline(Duration::ZERO) < until) {
             let why = "it has just been tried in vain to open a connection";
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
         }
         let opened = self.open().await;
-        *paused() = opened.is_err().then(|| after(PAUSE));
+        *paused() = opened.is_err().then(|| deadline(PAUSE));
         opened
     }
 
@@ -201,10 +202,4 @@ fn is_an_answer(error: &sqlx::Error) -> bool {
 
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::unavailable("postgres", error)
-}
-
-/// The moment that is so far ahead.
-fn after(time: Duration) -> Instant {
-    // A sleep reads the clock as the timeouts do, which tests may stop.
-    tokio::time::sleep(time).deadline()
 }

@@ -104,7 +104,9 @@ impl PostgresOptions {
     }
 
     /// Trusts the server certificates that this one (PEM) has signed, as `sslrootcert` in the URL
-    /// does with a file. Takes effect with `sslmode=verify-ca` and `sslmode=verify-full`.
+    /// does with a file, *beside* those that the system's authorities have signed: the driver cannot be told to
+    /// trust no others. Takes effect with `sslmode=verify-ca`, which then believes whoever has a certificate of any
+    /// authority, and with `sslmode=verify-full`, which wants one in the server's name.
     #[must_use]
     pub fn with_root_certificate(mut self, pem: &[u8]) -> Self {
         self.server = self.server.ssl_root_cert_from_pem(pem.to_vec());

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::demands::Demands;
 use super::server::Server;
+use crate::clock::deadline;
 use crate::store::StoreError;
 
 /// For how long after a failed attempt everybody is told so, before the next is made.
@@ -107,8 +108,7 @@ impl Link {
 
     /// When a call that begins now must have ended.
     pub(super) fn deadline(&self) -> Instant {
-        // A sleep reads the clock as the timeouts do, which tests may stop.
-        sleep(self.0.limit).deadline()
+        deadline(self.0.limit)
     }
 
     /// Sends a command. Where the server does not know its script, sends the other one instead.

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{Fixture, hello, tool_call};
-use crate::support::account;
+use crate::support::{account, text};
 
 #[tokio::test]
 async fn a_session_is_its_accounts_and_not_its_keys() {
@@ -33,7 +33,7 @@ async fn a_session_is_its_accounts_and_not_its_keys() {
 
     // A rotation: the new key goes on where the old one was.
     let second = fixture.manager.rotate(&fixture.admin, &first.id, Duration::ZERO).await;
-    let second = second.unwrap().reveal().as_str().to_owned();
+    let second = text(second.unwrap());
     assert_eq!(fixture.call(&first.text, &session).await, 401);
     assert_eq!(fixture.call(&second, &session).await, 200);
 

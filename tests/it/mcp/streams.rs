@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tower_api_key::{KeyManager, RedisStore};
 
 use super::{Fixture, Key, Place, api_key, tool_call};
-use crate::support::{Answer, BUSY, exchange, named, soon, tls};
+use crate::support::{Answer, BUSY, exchange, named, soon, text, tls};
 
 /// What the server promises.
 const PROMISED: Duration = Duration::from_secs(2);
@@ -207,7 +207,7 @@ async fn a_store_that_is_gone_ends_streams_after_10_s_and_not_at_once() {
     fixture.manager = KeyManager::new(store, "acme".parse().unwrap());
     let issued = fixture.manager.create(&fixture.admin, named("x")).await.unwrap();
     let id = issued.record().id.clone();
-    let key = Key { text: issued.reveal().as_str().to_owned(), id };
+    let key = Key { text: text(issued), id };
     let session = fixture.session(&key.text).await;
 
     let open = fixture.standing(&key.text, &session).await;

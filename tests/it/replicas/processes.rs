@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinError;
 use tower_api_key::{AccountId, KeyId, KeyManager, PostgresStore, RedisStore, SharedRegistry};
 
 use crate::server::Server;
 use crate::servers::folder::Folder;
 use crate::servers::{Network, Postgres, Redis};
-use crate::support::{account, named, path_of, soon};
+use crate::support::{account, named, path_of, soon, text};
 
 const REPLICAS: usize = 3;
 /// How many keys there are at a time.
@@ -167,7 +168,17 @@ impl Replica {
         Self { folder, url, cache, network }
     }
 
+    /// As whoever runs servers does: one that gives up because the store is slow to answer is started again.
     async fn start(&self) -> Server {
+        for _ in 0..3 {
+            if let Ok(server) = self.try_to_start().await {
+                return server;
+            }
+        }
+        self.try_to_start().await.unwrap()
+    }
+
+    async fn try_to_start(&self) -> Result<Server, JoinError> {
         let replica = self.clone();
         tokio::task::spawn_blocking(move || {
             let program = path_of("server");
@@ -182,7 +193,6 @@ impl Replica {
             Server::run(&mut command, &replica.folder)
         })
         .await
-        .unwrap()
     }
 }
 
@@ -271,7 +281,7 @@ impl History {
         while !self.is_over.load(Ordering::SeqCst) {
             if let Ok(issued) = manager.create(owner, named("x")).await {
                 let id = issued.record().id.clone();
-                let text = issued.reveal().as_str().to_owned();
+                let text = text(issued);
                 let (is_being_deleted, is_deleted) = Default::default();
                 let key = Key { text, id, is_being_deleted, is_deleted };
                 self.keys.lock().unwrap().push_back(Arc::new(key));
