@@ -19,10 +19,12 @@ OURS = {"std", "core", "alloc"}
 
 def documentation():
     """The library as rustdoc describes it; the option is not stable, the compiler is."""
-    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
+    # A place of its own: what was built with this variable is not what is built without it.
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "foreign-types"
     command = "cargo rustdoc --quiet --locked --lib --all-features -- -Zunstable-options --output-format json --cap-lints allow"
-    subprocess.run(command.split(), cwd=ROOT, env=dict(os.environ, RUSTC_BOOTSTRAP="1"), check=True)
-    with open(pathlib.Path(target) / "doc" / "tower_api_key.json", encoding="utf-8") as file:
+    subprocess.run(command.split(), cwd=ROOT, check=True,
+                   env=dict(os.environ, RUSTC_BOOTSTRAP="1", CARGO_TARGET_DIR=str(target)))
+    with open(target / "doc" / "tower_api_key.json", encoding="utf-8") as file:
         return json.load(file)
 
 
