@@ -3,14 +3,14 @@
 //! The server is this program again, in a process of its own: TLS, the layer, usage counts, and a cache before
 //! SQLite, with every refusal logged (to nowhere). 80 connections ask as fast as they are answered. In the calm
 //! run all of them have a valid key; then 16 are of clients that mean no good, and one request in ten is theirs:
-//! no key, unknown (another one each time), deleted, mistyped, huge and doubled ones. Besides, 300 times a second somebody connects who
-//! sends 1 MiB of headers, a body of 1 MiB, no HTTP, the key in the clear, half of a request or nothing.
+//! no key, unknown (another one each time), deleted, mistyped, huge and doubled ones. Besides, 300 times a second
+//! somebody connects who sends 1 MiB of headers, a body of 1 MiB, no HTTP, the key in the clear, half of a request or
+//! nothing.
 //!
 //! Fails when anybody gets a 5xx, when a good request does not get its 200, when a hostile one is let in, when
 //! the server's memory goes on growing in the last third or is more than [`ROOM`] above that of the calm run, when
 //! files stay open, or, in an optimised build, when the good requests' 99th percentile is more than twice that of the
-//! calm run. `SOAK_CALM` and `SOAK_SECONDS` say how long, and
-//! `SOAK_INTRUSIONS` how often a second somebody connects.
+//! calm run. `SOAK_CALM` and `SOAK_SECONDS` say how long, and `SOAK_INTRUSIONS` how often a second somebody connects.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark")]
 

@@ -48,8 +48,8 @@ pub enum KeyEvent<'a> {
     /// A request went on that would have been refused, but for the
     /// [shadow mode](crate::ApiKeyLayer::dangerously_in_shadow_mode).
     WouldRefuse { rejection: &'a Rejection },
-    /// Others may have seen a valid key (of one that came in the clear this is told where Tokio has timers): replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed)
-    /// delete it.
+    /// Others may have seen a valid key: replace it, or let [`RevokeExposed`](crate::leaks::RevokeExposed) delete it.
+    /// Of a key that came in the clear this is told where Tokio has timers.
     Exposed { key: &'a KeyRecord, exposure: Exposure<'a> },
     /// A key that is in use is about to expire. Told once a day by each process.
     Expiring { key: &'a KeyRecord },

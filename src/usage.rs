@@ -40,9 +40,10 @@
 //! # What it costs, and what it may lose
 //!
 //! A request adds one to a count beside the record that it holds already; the first of an interval also
-//! takes a short lock, as does every one that is refused for its key. Once in an [interval](UsageSettings::with_interval) all counts are
-//! written, a thousand keys in one call, so the store shows them that much later. They are no accounts: what was not
-//! written is lost when the process is killed, and a write that failed after it was done is counted
+//! takes a short lock, as does every one that is refused for its key. Once in an
+//! [interval](UsageSettings::with_interval) all counts are written, a thousand keys in one call, so the store shows
+//! them that much later. They are no accounts: what was not written is lost when the process is killed, and a write
+//! that failed after it was done is counted
 //! twice. While the store is down they are kept, for [so many keys](UsageSettings::with_most_keys) at the
 //! most; those beyond are not counted, and the log says how many.
 //!
