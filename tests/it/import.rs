@@ -276,6 +276,121 @@ async fn the_limit_holds_for_imports_exactly() {
     assert_eq!((again.imported, again.already), (0, 26));
 }
 
+/// Before anything is written, so that a dry run says the same. What is no longer active when the row was created
+/// counts as little as in the store.
+#[tokio::test]
+async fn the_limit_is_known_beforehand() {
+    let store = MemoryStore::new();
+    let manager = manager(store.clone());
+    let old = |id: &str, created_at, expires_at| {
+        let digest = Hashing::default().digest(KeyText::parse(id.as_bytes()).unwrap());
+        let (id, name) = (id.parse().unwrap(), "Old".parse().unwrap());
+        let mut record = KeyRecord::new(id, account("a"), name, digest, created_at);
+        record.expires_at = Some(expires_at);
+        Arc::new(record)
+    };
+    let second = Duration::from_secs(1);
+    let gone = old("key_gone", time(0) - 9 * second, time(0) - second);
+    assert_eq!(store.insert(gone, 1).await.unwrap(), Written::Done(()));
+    let would = async |created_at| {
+        let row = of_text("a", &strong(0)).with_created_at(created_at);
+        manager.import(vec![row], &Import::default().with_limit(1).as_dry_run()).await
+    };
+    let full = [(1, RowRefusal::LimitReached { limit: 1 })];
+    assert_eq!(would(time(0)).await.unwrap().imported, 1, "it has expired");
+    assert_eq!(would(time(0) - second).await.unwrap().imported, 1, "it expired at that moment");
+    assert_eq!(refused(would(time(0) - 2 * second).await), full, "it was active then");
+    let active = old("key_active", time(0) - second, time(0) + second);
+    assert_eq!(store.insert(active, 1).await.unwrap(), Written::Done(()));
+    assert_eq!(refused(would(time(0)).await), full);
+}
+
+/// Counts how often somebody waits for the replicas.
+#[derive(Default)]
+struct Settles {
+    good: MemoryStore,
+    times: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl Faulty for Settles {
+    fn good(&self) -> &MemoryStore {
+        &self.good
+    }
+
+    async fn settle(&self) {
+        self.times.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn the_replicas_are_waited_for_once_where_anything_was_filed() {
+    let store = Settles::default();
+    let times = Arc::clone(&store.times);
+    let manager = manager(Broken(store));
+    for (rows, import, expected) in [
+        (3, Import::default().as_dry_run(), 0),
+        (3, Import::default(), 1),
+        // They are there.
+        (3, Import::default(), 0),
+        (4, Import::default(), 1),
+    ] {
+        times.store(0, Ordering::Relaxed);
+        let _ = manager.import(some("a", rows), &import).await.unwrap();
+        assert_eq!(times.load(Ordering::Relaxed), expected, "{rows} rows");
+    }
+    times.store(0, Ordering::Relaxed);
+    let report = manager.without_settling().import(some("a", 5), &Import::default()).await;
+    assert_eq!((report.unwrap().imported, times.load(Ordering::Relaxed)), (1, 0));
+}
+
+/// The account is full when the second row is to be written: somebody else was faster.
+#[derive(Default)]
+struct Filled {
+    good: MemoryStore,
+    calls: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Faulty for Filled {
+    fn good(&self) -> &MemoryStore {
+        &self.good
+    }
+
+    async fn insert(&self, record: Arc<KeyRecord>, limit: usize) -> Said<()> {
+        match self.calls.fetch_add(1, Ordering::Relaxed) {
+            1 => Ok(Written::Refused),
+            _ => self.good.insert(record, limit).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_while_it_is_written_ends_the_import_unless_told_otherwise() {
+    let full = (2, RowRefusal::LimitReached { limit: 25 });
+    let importing = async |import: Import| {
+        manager(Broken(Filled::default())).import(some("a", 3), &import).await
+    };
+    let outcome = importing(Import::default()).await;
+    let Err(ImportError::Refused(report)) = outcome else { panic!("{outcome:?}") };
+    let skipping = importing(Import::default().skipping_refused()).await.unwrap();
+    for (report, imported) in [(report, 1), (skipping, 2)] {
+        assert_eq!(report.imported, imported);
+        let [row] = report.refused.try_into().unwrap();
+        assert_eq!((row.line, row.reason), full);
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_read_stops_all_unless_told_otherwise() {
+    let manager = manager(MemoryStore::new()).with_hashing(peppered());
+    let rows = || ImportRows::from_json_lines(&format!("{LINES}\nno JSON"));
+    let outcome = manager.import(rows(), &Import::default()).await;
+    let [(8, RowRefusal::Malformed(_))] = &refused(outcome)[..] else { panic!("line 8") };
+    let report = manager.import(rows(), &Import::default().skipping_refused()).await.unwrap();
+    assert_eq!((report.imported, report.refused.len()), (5, 1));
+}
+
 #[tokio::test]
 async fn progress_is_told_row_by_row() {
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -375,4 +490,24 @@ async fn a_key_that_was_regenerated_since_is_not_brought_back() {
     let again = manager.import(some("a", 1), &Import::default()).await;
     assert_eq!(refused(again), [(1, RowRefusal::Ended)]);
     assert_eq!(status(store, None, &strong(0)).await, StatusCode::UNAUTHORIZED);
+    // Of somebody else's key nobody learns how it ended.
+    let theirs = manager.import(some("b", 1), &Import::default()).await;
+    assert_eq!(refused(theirs), [(1, RowRefusal::InUse)]);
+}
+
+#[tokio::test]
+async fn a_key_that_was_upgraded_and_regenerated_since_is_not_brought_back() {
+    let store = MemoryStore::new();
+    let old = manager(store.clone());
+    let _ = old.import(some("a", 1), &Import::default()).await.unwrap();
+    let [key] = old.list(&account("a")).await.unwrap().try_into().unwrap();
+    let upgraded = peppered().digest(KeyText::parse(strong(0).as_bytes()).unwrap());
+    let rehashed = store.rehash(&key.account, &key.id, key.fingerprint(), upgraded, time(0)).await;
+    assert!(matches!(rehashed, Ok(Written::Done(_))), "{rehashed:?}");
+    let manager = old.with_hashing(peppered());
+    let again = manager.import(some("a", 1), &Import::default()).await.unwrap();
+    assert_eq!((again.imported, again.already), (0, 1));
+    let _ = manager.regenerate(&account("a"), &key.id).await.unwrap();
+    let again = manager.import(some("a", 1), &Import::default()).await;
+    assert_eq!(refused(again), [(1, RowRefusal::Ended)]);
 }

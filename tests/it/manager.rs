@@ -112,8 +112,10 @@ async fn keys_are_made_for_the_environments_that_are_named_and_for_none() {
     let owner = account("a");
     let _ = manager.create(&owner, of(&test)).await.unwrap();
     let old = manager.list(&owner).await.unwrap()[0].id.clone();
+    assert_eq!(manager.environments(), None);
 
     let manager = manager.with_environments([live.clone()]);
+    assert_eq!(manager.environments(), Some(&[live.clone()][..]));
     let refused = manager.create(&owner, of(&test)).await.unwrap_err();
     assert!(matches!(refused, ManageError::NoSuchEnvironment { .. }), "{refused:?}");
     assert!(refused.to_string().ends_with("one of these environments: live"), "{refused}");
