@@ -54,8 +54,8 @@ use hmac::{HmacReset, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::KeyDigest;
 use super::foreign::{self, ForeignDigest};
+use super::{KeyDigest, leaving_nothing};
 use crate::key::KeyText;
 use crate::record::InvalidText;
 
@@ -218,11 +218,14 @@ impl Pepper {
     }
 
     fn digest(&self, key: KeyText<'_>) -> KeyDigest {
-        #[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104 § 3)")]
-        let mut keyed = HmacReset::<Sha256>::new_from_slice(&self.0).expect("HMAC takes any key");
-        // By reference, as in `hashed`.
-        keyed.update(key.as_bytes());
-        KeyDigest(keyed.finalize_reset().into_bytes().into())
+        leaving_nothing::<Sha256, _>(|| {
+            #[allow(clippy::expect_used, reason = "HMAC takes a key of any length (RFC 2104 § 3)")]
+            let mut keyed =
+                HmacReset::<Sha256>::new_from_slice(&self.0).expect("HMAC takes any key");
+            // By reference, as in `hashed`.
+            keyed.update(key.as_bytes());
+            KeyDigest(keyed.finalize_reset().into_bytes().into())
+        })
     }
 }
 

@@ -35,6 +35,7 @@ mod postgres;
 mod redis;
 mod replicas;
 mod server;
+mod server_memory;
 mod servers;
 mod sockets;
 mod sqlite;
