@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use rand::distr::{Alphanumeric, SampleString as _};
-use rand::rngs::{SysError, SysRng};
+use rand::rngs::SysRng;
 use rand::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
@@ -20,13 +20,13 @@ pub(super) fn key(
     prefix: &KeyPrefix,
     environment: Option<&Environment>,
 ) -> Result<ApiKey, ManageError> {
-    let random = base62(RANDOM_DIGITS)?;
+    let random = base62(SysRng, RANDOM_DIGITS)?;
     Ok(ApiKey::assemble(prefix, environment, &random))
 }
 
 /// A new id: `key_` and 22 unbiased base62 digits.
 pub(super) fn id() -> Result<KeyId, ManageError> {
-    let text = format!("key_{}", *base62(ID_DIGITS)?);
+    let text = format!("key_{}", *base62(SysRng, ID_DIGITS)?);
     text.parse().map_err(|error| ManageError::Randomness(Box::new(error)))
 }
 
@@ -36,24 +36,29 @@ pub(super) fn id_of(account: &AccountId, key: &IdempotencyKey) -> Result<KeyId, 
     format!("key_{name:032x}").parse().map_err(|error| ManageError::Randomness(Box::new(error)))
 }
 
-fn base62(digits: usize) -> Result<Zeroizing<String>, ManageError> {
-    let mut rng = SystemGenerator { failure: None };
+/// Digits drawn from a generator, none of which is used where it failed for one of them.
+fn base62<R: TryCryptoRng>(generator: R, digits: usize) -> Result<Zeroizing<String>, ManageError>
+where
+    R::Error: Send + Sync + 'static,
+{
+    let mut noting = Noting { generator, failure: None };
     // The sampler reserves the whole length before it writes, so that no copy is left behind.
-    let text = Zeroizing::new(Alphanumeric.sample_string(&mut rng, digits));
-    match rng.failure {
+    let text = Zeroizing::new(Alphanumeric.sample_string(&mut noting, digits));
+    match noting.failure {
         None => Ok(text),
         Some(failure) => Err(ManageError::Randomness(Box::new(failure))),
     }
 }
 
-/// The system's generator in the form that samplers want, which cannot say that it failed: it keeps
-/// the failure and gives zeros from there on, and what was drawn is thrown away.
-struct SystemGenerator {
-    failure: Option<SysError>,
+/// A generator in the form that samplers want, which cannot say that it failed: its failure is kept, and it gives
+/// zeros in place of what was not drawn.
+struct Noting<R: TryRng> {
+    generator: R,
+    failure: Option<R::Error>,
 }
 
-impl SystemGenerator {
-    fn noting<T: Default>(&mut self, drawn: Result<T, SysError>) -> T {
+impl<R: TryRng> Noting<R> {
+    fn noting<T: Default>(&mut self, drawn: Result<T, R::Error>) -> T {
         drawn.unwrap_or_else(|failure| {
             self.failure = Some(failure);
             T::default()
@@ -61,24 +66,27 @@ impl SystemGenerator {
     }
 }
 
-impl TryRng for SystemGenerator {
+impl<R: TryRng> TryRng for Noting<R> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(self.noting(SysRng.try_next_u32()))
+        let drawn = self.generator.try_next_u32();
+        Ok(self.noting(drawn))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.noting(SysRng.try_next_u64()))
+        let drawn = self.generator.try_next_u64();
+        Ok(self.noting(drawn))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.noting(SysRng.try_fill_bytes(bytes));
+        let drawn = self.generator.try_fill_bytes(bytes);
+        self.noting(drawn);
         Ok(())
     }
 }
 
-impl TryCryptoRng for SystemGenerator {}
+impl<R: TryCryptoRng> TryCryptoRng for Noting<R> {}
 
 #[cfg(test)]
 mod tests;
