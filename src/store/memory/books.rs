@@ -63,3 +63,7 @@ impl Books {
 pub(super) fn active(records: &[Arc<KeyRecord>], now: SystemTime) -> usize {
     records.iter().filter(|record| !record.is_expired(now)).count()
 }
+
+#[cfg(test)]
+#[path = "books/tests.rs"]
+mod tests;
