@@ -178,7 +178,10 @@ async fn a_password_that_nobody_set_is_made_and_printed() {
     let server = Server::start(folder.path(), &[]);
     let line = server.program.said.iter().find(|line| line.contains("password")).unwrap();
     let password = line.rsplit(' ').next().unwrap();
-    assert!(password.len() > 20, "{line}");
+    assert!(
+        password.len() == 32 && password.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{line}"
+    );
     assert_eq!(sign_in(&server, password, "").await.status, 303);
     let mut other = password.to_owned();
     assert!(other.pop().is_some());

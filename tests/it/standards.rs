@@ -41,7 +41,8 @@ const SECTIONS: &[(&str, usize)] = &[
 ];
 
 /// And the RFCs.
-const RFCS: &[(&str, usize)] = &[("9110", 17), ("9457", 9), ("7239", 12), ("9745", 5), ("8594", 5)];
+const RFCS: &[(&str, usize)] =
+    &[("9110", 17), ("6750", 9), ("9457", 9), ("7239", 12), ("9745", 5), ("8594", 5)];
 
 /// What a row may begin with that says how a requirement is met, before a colon.
 const VERDICTS: &[&str] = &["Met", "Partly", "Not met", "The service's", "Does not apply"];
