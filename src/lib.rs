@@ -58,17 +58,16 @@
 //!
 //! # Map of the code
 //!
-//! The decision, in reading order: [`middleware`]`/service.rs` (`decide`, all of it in one function, and `admit`;
-//! where the store has to be waited for, `future.rs` goes on), `extract.rs` (the one key in the headers),
-//! [`transport`] (was it HTTPS?), `verify.rs` (find, compare, ask the policy; `verify/direct.rs` is
-//! [`KeyVerifier`]), `verify/search.rs` (under which digests), [`key`], [`digest`], `policy.rs`, [`limits`],
-//! `identity.rs`, `rejection.rs`. Around it: `record.rs`, `clock.rs`, `network.rs`, `logged.rs`, [`usage`],
-//! `upgrades.rs`, [`ends`], `events.rs`, `metrics.rs`, [`leaks`], [`store`] and its leaves, [`manage`] with its
-//! two surfaces, `api` and `page`; for services, `axum.rs`, `tls.rs` and `testing.rs`; for operators, the program in
-//! `src/bin`. Why it is so:
-//! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take:
-//! [`docs::stores`]; many processes: [`docs::replicas`]; which standards it keeps, and which tests say so:
-//! [`docs::standards`].
+//! The decision, in reading order: [`middleware`]`/service.rs` (`decide`, which asks all the others, and
+//! `admit`; where the store has to be waited for, `future.rs` goes on; where nothing is refused yet,
+//! `shadow.rs`), `extract.rs` (the one key in the headers), [`transport`] (was it HTTPS?), `verify.rs` (find,
+//! compare, ask the policy; `verify/direct.rs` is [`KeyVerifier`]), `verify/search.rs` (under which digests),
+//! [`key`], [`digest`], `policy.rs`, [`limits`], `identity.rs`, `rejection.rs`. Around it: `record.rs`,
+//! `clock.rs`, `network.rs`, `logged.rs`, [`usage`], `upgrades.rs`, [`ends`], `events.rs`, `metrics.rs`,
+//! [`leaks`], [`store`] and its leaves, [`manage`] with its two surfaces, `api` and `page`; for services,
+//! `axum.rs`, `tls.rs` and `testing.rs`; for operators, the program in `src/bin`. Why it is so:
+//! [`docs::design`]; what it does not do: [`docs::limitations`]; which store to take: [`docs::stores`]; many
+//! processes: [`docs::replicas`]; which standards it keeps, and which tests say so: [`docs::standards`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
