@@ -9,7 +9,8 @@
 //! | control | as in compare, and compared once more, by a loop that stops at the first difference | |
 //!
 //! All go through [`KeyVerifier::verify`] as it is, with a store that answers what the class wants; the control
-//! shows that so small a difference is seen beside all that. Each verification has memory of its own for its text and its record, whatever its class.
+//! shows that so small a difference is seen beside all that. Each verification has memory of its own for its text
+//! and its record, whatever its class.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
