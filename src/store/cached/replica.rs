@@ -75,7 +75,7 @@ pub struct ReplicaStatus {
     pub applied: Version,
     /// How long ago it last heard of a change.
     pub last_change: Option<Duration>,
-    /// Whether the last renewal succeeded.
+    /// Whether the last renewal succeeded. A lease that has come back is never seen without it.
     pub is_connected: bool,
 }
 
@@ -135,11 +135,13 @@ impl Replica {
     }
 
     async fn keep<S: SharedRegistry>(&self, store: &S, first: &Notify) {
-        let mut is_first = true;
+        let (mut is_first, mut had_failed) = (true, false);
         loop {
             let renewed = AssertUnwindSafe(self.renew(store)).catch_unwind().await;
             let renewed = renewed.unwrap_or_else(|panic| Err(panicked(&*panic)));
-            self.log(&renewed);
+            self.has_failed.store(renewed.is_err(), Ordering::Relaxed);
+            log(&renewed, had_failed);
+            had_failed = renewed.is_err();
             if std::mem::take(&mut is_first) {
                 first.notify_one();
             }
@@ -178,9 +180,11 @@ impl Replica {
             return Err(StoreError::unavailable("cached", "it refused a lease"));
         };
         self.flights.forget_changes(&changes);
+        // First, so that nobody sees the lease come back without these.
+        self.heard_at.is(asked);
+        self.has_failed.store(false, Ordering::Relaxed);
         // Only now: what had changed is gone.
         self.lease.extend(asked + TRUST);
-        self.heard_at.is(asked);
         let latest = changes.latest();
         if latest == applied {
             return Ok(false);
@@ -238,22 +242,21 @@ impl Replica {
         names.id = Some(id);
         Ok(id)
     }
+}
 
-    /// Once when it begins to fail, and once when it is over.
-    fn log(&self, renewed: &Result<bool, StoreError>) {
-        let had_failed = self.has_failed.swap(renewed.is_err(), Ordering::Relaxed);
-        match renewed {
-            Err(error) if !had_failed => tracing::warn!(
-                target: "tower_api_key",
-                error = error as &dyn std::error::Error,
-                "the lease could not be renewed: when it is over, keys will be looked up in the store"
-            ),
-            Ok(_) if had_failed => tracing::info!(
-                target: "tower_api_key",
-                "the lease was renewed: keys are answered from memory again"
-            ),
-            _ => {}
-        }
+/// Once when it begins to fail, and once when it is over.
+fn log(renewed: &Result<bool, StoreError>, had_failed: bool) {
+    match renewed {
+        Err(error) if !had_failed => tracing::warn!(
+            target: "tower_api_key",
+            error = error as &dyn std::error::Error,
+            "the lease could not be renewed: when it is over, keys will be looked up in the store"
+        ),
+        Ok(_) if had_failed => tracing::info!(
+            target: "tower_api_key",
+            "the lease was renewed: keys are answered from memory again"
+        ),
+        _ => {}
     }
 }
 

@@ -291,6 +291,36 @@ async fn a_panic_does_not_end_the_renewals() {
     assert!(replica.cached.status().unwrap().is_connected);
 }
 
+/// Whoever sees that the lease has come back sees that the store has answered: also somebody who looks
+/// while it is still being applied what the store said.
+#[tokio::test]
+async fn who_has_a_lease_again_is_connected() {
+    let replica = Replica::new().await;
+    replica.held().panics.store(true, Ordering::SeqCst);
+    replica.until(|| !replica.cached.status().unwrap().is_connected).await;
+    replica.clock.advance(milliseconds(700));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look_when_it_says_something = {
+        let (cached, seen) = (replica.cached.clone(), Arc::clone(&seen));
+        move || {
+            seen.lock().unwrap().push(cached.status().unwrap());
+            std::io::sink()
+        }
+    };
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+    let log = log.with_writer(look_when_it_says_something).finish();
+    let logged = tracing::subscriber::set_default(log);
+    let another = Arc::new(record(&account("a"), time(0)));
+    assert_eq!(replica.store.insert(another, 9).await.unwrap(), Written::Done(()));
+    replica.held().panics.store(false, Ordering::SeqCst);
+    replica.until(|| replica.cached.status().unwrap().applied == Version::new(2)).await;
+    drop(logged);
+    let seen = seen.lock().unwrap();
+    let mut with_a_lease = seen.iter().filter(|status| status.lease.is_some()).peekable();
+    assert!(with_a_lease.peek().is_some(), "it says what it has applied");
+    assert!(with_a_lease.all(|status| status.is_connected), "{seen:?}");
+}
+
 /// However long the looks take: the first write suspects, the second strikes off.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_replica_costs_two_writes_also_where_looks_take_their_time() {
