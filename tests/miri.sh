@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The core's unit tests, interpreted by Miri, which reports undefined behaviour in whatever they reach, that of the
 # dependencies too: `tests/miri.sh` runs the decision's, `tests/miri.sh short` a few of these, `tests/miri.sh all`
-# everything that asks no server.
+# everything that asks no server; `tests/miri.sh layer` runs the tests that send requests through the whole layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,12 @@ case "${1:-decision}" in
 decision) tests=(key:: digest:: extract:: policy:: transport:: verify:: record:: store::memory::index middleware::) ;;
 short) tests=(digest:: extract:: policy:: verify::search) ;;
 all) tests=("") ;;
-*) echo "short, all or nothing; not $1" >&2; exit 2 ;;
+layer)
+    tests=(decision::)
+    # They ask thousands of times.
+    skipped=(--skip no_request_over_plain_http_waits --skip no_single_bit)
+    ;;
+*) echo "short, all, layer or nothing; not $1" >&2; exit 2 ;;
 esac
-cargo +nightly miri test --locked --lib --all-features -- "${tests[@]}" "${skipped[@]}"
+[[ ${1:-} == layer ]] && program=(--test it) || program=(--lib)
+cargo +nightly miri test --locked "${program[@]}" --all-features -- "${tests[@]}" "${skipped[@]}"

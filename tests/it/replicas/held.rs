@@ -168,6 +168,15 @@ fn milliseconds(number: u64) -> Duration {
     Duration::from_millis(number)
 }
 
+/// Where the store answers in time.
+#[tokio::test(start_paused = true)]
+async fn it_has_a_lease_from_the_start() {
+    let (store, clock) = (Broken(Held::default()), ManualClock::at(SystemTime::UNIX_EPOCH));
+    let cached = CachedStore::shared_with_clock(store, CacheSettings::default(), clock).await;
+    let status = cached.status().unwrap();
+    assert!(status.lease.is_some() && status.is_connected, "{status:?}");
+}
+
 /// The answer to a renewal comes late: the lease is as old as the question.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_counts_from_before_the_store_was_asked() {
